@@ -1,0 +1,6 @@
+//! The values a key can hold, each with its small (packed) and its large encoding.
+
+pub mod bptree;
+pub mod intset;
+pub mod list;
+pub mod packed;

@@ -1,0 +1,2 @@
+//! kvcore: a Redis-compatible, thread-per-core in-memory server on io_uring.
+fn main() {}
