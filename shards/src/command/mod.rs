@@ -1,0 +1,9 @@
+//! What a command is: one static item that says everything about it, and from which everything else is derived.
+
+mod args;
+mod keys;
+mod spec;
+
+pub use args::{Args, ArgsBuf};
+pub use keys::{BeginSearch, FindKeys, InvalidKeys, KeyAccess, KeySpec, KeyUse, key_uses};
+pub use spec::{AclCategory, Arg, ArgFlags, ArgKind, Command, Flags, Group, Merge, Route, Spec};

@@ -1,0 +1,311 @@
+//! The description of a command, as data.
+//!
+//! COMMAND and its subcommands, arity errors, the admission checks, ACL categories, routing, and replication read it.
+//! Nothing else in the project decides by a command's name.
+
+use super::keys::{InvalidKeys, KeySpec, KeyUse};
+use super::Args;
+
+/// A command: what it is, and what runs it. `R` is the kind of handler (a shard's or the node's).
+pub struct Command<R: 'static> {
+    pub spec: Spec,
+    pub run: R,
+}
+
+pub struct Spec {
+    /// Lower case; a subcommand's name is `container|name`.
+    pub name: &'static str,
+    pub group: Group,
+    pub since: &'static str,
+    pub summary: &'static str,
+    pub complexity: &'static str,
+    /// Exact number of arguments with the name, or `-n`: at least n.
+    pub arity: i16,
+    pub flags: Flags,
+    /// ACL categories beside those that follow from `flags` (see [`Spec::acl_categories`]).
+    pub acl: AclCategory,
+    pub keys: &'static [KeySpec],
+    /// Finds the keys where the key specs cannot say it exactly.
+    pub find_keys: Option<fn(Args<'_>, &mut Vec<KeyUse>) -> Result<(), InvalidKeys>>,
+    pub route: Route,
+    pub args: &'static [Arg],
+    /// COMMAND INFO's command tips, as `name:value` or a bare word.
+    pub tips: &'static [&'static str],
+    /// (version, what changed), for COMMAND DOCS.
+    pub history: &'static [(&'static str, &'static str)],
+    /// (since version, the command to use instead), for COMMAND DOCS.
+    pub deprecated: Option<(&'static str, &'static str)>,
+}
+
+impl Spec {
+    /// For `..Spec::DEFAULT` in an item; name, group, arity and flags are always written out.
+    pub const DEFAULT: Spec = Spec {
+        name: "",
+        group: Group::Generic,
+        since: "1.0.0",
+        summary: "",
+        complexity: "O(1)",
+        arity: 1,
+        flags: Flags::NONE,
+        acl: AclCategory::NONE,
+        keys: &[],
+        find_keys: None,
+        route: Route::Keys,
+        args: &[],
+        tips: &[],
+        history: &[],
+        deprecated: None,
+    };
+
+    pub fn arity_matches(&self, argc: usize) -> bool {
+        let arity = self.arity.unsigned_abs() as usize;
+        if self.arity >= 0 { argc == arity } else { argc >= arity }
+    }
+
+    /// All ACL categories: the written ones and those that follow from the flags.
+    pub const fn acl_categories(&self) -> AclCategory {
+        let (flags, mut acl) = (self.flags, self.acl);
+        if flags.has(Flags::WRITE) {
+            acl = acl.with(AclCategory::WRITE);
+        }
+        if flags.has(Flags::READONLY) && !acl.has(AclCategory::SCRIPTING) {
+            acl = acl.with(AclCategory::READ);
+        }
+        if flags.has(Flags::ADMIN) {
+            acl = acl.with(AclCategory::ADMIN).with(AclCategory::DANGEROUS);
+        }
+        if flags.has(Flags::PUBSUB) {
+            acl = acl.with(AclCategory::PUBSUB);
+        }
+        if flags.has(Flags::BLOCKING) {
+            acl = acl.with(AclCategory::BLOCKING);
+        }
+        acl.with(if flags.has(Flags::FAST) { AclCategory::FAST } else { AclCategory::SLOW })
+    }
+
+    /// Whether the keys cannot be given by first, last and step alone.
+    pub fn has_movable_keys(&self) -> bool {
+        use super::keys::{BeginSearch, FindKeys, KeyAccess};
+        self.find_keys.is_some()
+            || self.keys.iter().any(|key| {
+                !matches!(key.begin, BeginSearch::Index(_))
+                    || !matches!(key.find, FindKeys::Range { .. })
+                    || key.access.has(KeyAccess::INCOMPLETE)
+            })
+            || self.keys.len() > 1
+    }
+}
+
+/// Which shards a command needs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Route {
+    /// The shards of its keys. One shard: it runs there. Several: the keys are gathered to one core, under locks.
+    Keys,
+    /// Every shard takes part, each with all it has; the merge says how the parts' replies become one.
+    AllShards(Merge),
+    /// The one shard that the first argument after the name tells (a SCAN cursor).
+    Cursor,
+    /// The node itself; no shard.
+    Node,
+}
+
+/// How the replies of all shards become one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Merge {
+    /// Arrays are appended to each other.
+    Concat,
+    /// Integers are added.
+    Sum,
+    /// All answer the same: the first one.
+    First,
+    /// One of the shards with keys, drawn by their number of keys.
+    Random,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Flags(pub u32);
+
+macro_rules! bits {
+    ($type:ident { $($name:ident = $bit:expr, $text:expr;)* }) => {
+        impl $type {
+            pub const NONE: Self = Self(0);
+            $(pub const $name: Self = Self(1 << $bit);)*
+            /// In the order in which redis-server lists them.
+            pub const NAMES: &'static [($type, &'static str)] = &[$(($type::$name, $text)),*];
+            pub const fn with(self, other: Self) -> Self {
+                Self(self.0 | other.0)
+            }
+            pub const fn has(self, other: Self) -> bool {
+                self.0 & other.0 == other.0
+            }
+            pub const fn any(self, other: Self) -> bool {
+                self.0 & other.0 != 0
+            }
+        }
+        impl std::ops::BitOr for $type {
+            type Output = Self;
+            fn bitor(self, other: Self) -> Self {
+                self.with(other)
+            }
+        }
+    };
+}
+
+bits!(Flags {
+    WRITE = 0, "write";
+    READONLY = 1, "readonly";
+    DENYOOM = 2, "denyoom";
+    MODULE = 3, "module";
+    ADMIN = 4, "admin";
+    PUBSUB = 5, "pubsub";
+    NOSCRIPT = 6, "noscript";
+    BLOCKING = 7, "blocking";
+    LOADING = 8, "loading";
+    STALE = 9, "stale";
+    SKIP_MONITOR = 10, "skip_monitor";
+    SKIP_SLOWLOG = 11, "skip_slowlog";
+    ASKING = 12, "asking";
+    FAST = 13, "fast";
+    NO_AUTH = 14, "no_auth";
+    MAY_REPLICATE = 15, "may_replicate";
+    NO_MANDATORY_KEYS = 16, "no_mandatory_keys";
+    NO_ASYNC_LOADING = 17, "no_async_loading";
+    NO_MULTI = 18, "no_multi";
+    MOVABLE_KEYS = 19, "movablekeys";
+    ALLOW_BUSY = 20, "allow_busy";
+    PROTECTED = 21, "";
+    SENTINEL = 22, "";
+    ONLY_SENTINEL = 23, "";
+    TOUCHES_ARBITRARY_KEYS = 24, "";
+});
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AclCategory(pub u32);
+
+bits!(AclCategory {
+    KEYSPACE = 0, "keyspace";
+    READ = 1, "read";
+    WRITE = 2, "write";
+    SET = 3, "set";
+    SORTEDSET = 4, "sortedset";
+    LIST = 5, "list";
+    HASH = 6, "hash";
+    STRING = 7, "string";
+    BITMAP = 8, "bitmap";
+    HYPERLOGLOG = 9, "hyperloglog";
+    GEO = 10, "geo";
+    STREAM = 11, "stream";
+    PUBSUB = 12, "pubsub";
+    ADMIN = 13, "admin";
+    FAST = 14, "fast";
+    SLOW = 15, "slow";
+    BLOCKING = 16, "blocking";
+    DANGEROUS = 17, "dangerous";
+    CONNECTION = 18, "connection";
+    TRANSACTION = 19, "transaction";
+    SCRIPTING = 20, "scripting";
+});
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Group {
+    Generic,
+    String,
+    List,
+    Set,
+    SortedSet,
+    Hash,
+    PubSub,
+    Transactions,
+    Connection,
+    Server,
+    Scripting,
+    HyperLogLog,
+    Cluster,
+    Sentinel,
+    Geo,
+    Stream,
+    Bitmap,
+}
+
+impl Group {
+    /// As COMMAND DOCS names it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Group::Generic => "generic",
+            Group::String => "string",
+            Group::List => "list",
+            Group::Set => "set",
+            Group::SortedSet => "sorted-set",
+            Group::Hash => "hash",
+            Group::PubSub => "pubsub",
+            Group::Transactions => "transactions",
+            Group::Connection => "connection",
+            Group::Server => "server",
+            Group::Scripting => "scripting",
+            Group::HyperLogLog => "hyperloglog",
+            Group::Cluster => "cluster",
+            Group::Sentinel => "sentinel",
+            Group::Geo => "geo",
+            Group::Stream => "stream",
+            Group::Bitmap => "bitmap",
+        }
+    }
+}
+
+/// One argument in COMMAND DOCS' description of a command's syntax.
+pub struct Arg {
+    pub name: &'static str,
+    pub kind: ArgKind,
+    pub token: Option<&'static str>,
+    pub flags: ArgFlags,
+    pub since: Option<&'static str>,
+    pub deprecated: Option<&'static str>,
+}
+
+impl Arg {
+    pub const fn new(name: &'static str, kind: ArgKind) -> Self {
+        Arg { name, kind, token: None, flags: ArgFlags::NONE, since: None, deprecated: None }
+    }
+
+    pub const fn token(mut self, token: &'static str) -> Self {
+        self.token = Some(token);
+        self
+    }
+
+    pub const fn flags(mut self, flags: ArgFlags) -> Self {
+        self.flags = flags;
+        self
+    }
+
+    pub const fn since(mut self, version: &'static str) -> Self {
+        self.since = Some(version);
+        self
+    }
+
+    pub const fn deprecated(mut self, version: &'static str) -> Self {
+        self.deprecated = Some(version);
+        self
+    }
+}
+
+pub enum ArgKind {
+    String,
+    Integer,
+    Double,
+    /// A key, with the index of its key spec.
+    Key(u8),
+    Pattern,
+    UnixTime,
+    PureToken,
+    OneOf(&'static [Arg]),
+    Block(&'static [Arg]),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ArgFlags(pub u32);
+
+bits!(ArgFlags {
+    OPTIONAL = 0, "optional";
+    MULTIPLE = 1, "multiple";
+    MULTIPLE_TOKEN = 2, "multiple_token";
+});

@@ -1,0 +1,373 @@
+//! What a command's handler may do: read and change keys, and say what it did.
+//!
+//! Every access to a key goes through here, so expiry, access clocks, hit counts, watches, blocked clients, events and effects
+//! are taken care of in one place, and a handler is left with its command's meaning. Handlers get the reply writer
+//! separately, so that they can write while they hold a borrowed value.
+//!
+//! A handler that fails returns its error before it has written or changed anything.
+
+use crate::command::{Args, ArgsBuf, Flags, Spec};
+use crate::error::{CommandResult, Error};
+use crate::keyspace::entry::Entry;
+use crate::keyspace::waiters::{Awaited, Wait};
+use crate::keyspace::{ClientId, Db, Expiry, Key, NewValue, OwnedEntry, Value, ValueMut};
+use crate::reply::Reply;
+use crate::settings::{NotifyFlags, Settings};
+use crate::shard::Shard;
+use crate::value::{Hash, List, Object, Set, SortedSet};
+
+/// A shard command's handler. `args[0]` is the command's name (for a subcommand, `args[1]` the subcommand's).
+pub type ShardHandler = fn(&mut Exec<'_>, Args<'_>, &mut Reply<'_>) -> CommandResult;
+
+/// One execution of one command.
+pub struct Exec<'s> {
+    pub shard: &'s mut Shard,
+    /// Index of the selected database.
+    pub db: usize,
+    /// Milliseconds since 1970; the same for a whole MULTI block or script.
+    pub now: i64,
+    pub client: ClientId,
+    pub spec: &'static Spec,
+    /// False inside MULTI and scripts: a command that would wait answers its timeout reply at once.
+    pub may_block: bool,
+    /// Reads do not move access clocks (CLIENT NO-TOUCH).
+    pub no_touch: bool,
+    hint: Option<Key<'s>>,
+    outcome: Outcome,
+    effect_given: bool,
+}
+
+/// What an execution did, beside its reply.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Outcome {
+    /// Number of changes, as `rdb_changes_since_last_save` counts them.
+    pub dirty: u64,
+    /// The client must wait; nothing was replied.
+    pub wait: Option<Wait>,
+    /// An error was replied.
+    pub failed: bool,
+}
+
+impl<'s> Exec<'s> {
+    pub(crate) fn new(shard: &'s mut Shard, spec: &'static Spec, db: usize, now: i64, client: ClientId) -> Self {
+        Exec {
+            shard,
+            db,
+            now,
+            client,
+            spec,
+            may_block: false,
+            no_touch: false,
+            hint: None,
+            outcome: Outcome::default(),
+            effect_given: false,
+        }
+    }
+
+    /// The first key's place, where the caller has computed it already.
+    pub(crate) fn with_hint(mut self, hint: Option<Key<'s>>) -> Self {
+        self.hint = hint;
+        self
+    }
+
+    /// Runs the handler and settles its reply, effect and outcome.
+    pub(crate) fn run(mut self, handler: ShardHandler, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+        let start = reply.out.len();
+        if let Err(error) = handler(&mut self, args, reply) {
+            debug_assert_eq!(reply.out.len(), start, "a handler that fails has written nothing");
+            reply.error(&error);
+            self.outcome.failed = true;
+        }
+        if self.outcome.dirty > 0 && !self.effect_given && self.spec.flags.has(Flags::WRITE) && self.shard.effects.enabled {
+            self.shard.effects.push(self.db, args.to_buf());
+        }
+        self.outcome
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.shard.settings
+    }
+
+    // ---- keys ----
+
+    /// A key argument with its place. The bytes may come from anywhere; the first key of the command is not hashed again.
+    #[inline]
+    pub fn key<'k>(&self, bytes: &'k [u8]) -> Key<'k> {
+        match self.hint {
+            Some(hint) if std::ptr::eq(hint.bytes, bytes) => Key { bytes, ..hint },
+            _ => self.shard.hasher.key(bytes),
+        }
+    }
+
+    pub fn database(&mut self) -> &mut Db {
+        &mut self.shard.dbs[self.db]
+    }
+
+    /// The value of a key for reading: counts a hit or a miss and moves the access clock.
+    #[inline]
+    pub fn get(&mut self, key: &Key<'_>) -> Option<Value<'_>> {
+        let Some(entry) = self.live(key) else {
+            self.shard.stats.keyspace_misses += 1;
+            self.event(NotifyFlags::KEY_MISS, "keymiss", key);
+            return None;
+        };
+        self.shard.stats.keyspace_hits += 1;
+        self.touch_access(entry);
+        Some(entry.value())
+    }
+
+    /// As [`Exec::get`], without counting and without moving the access clock (OBJECT, TTL, TYPE, DEBUG …).
+    pub fn peek(&mut self, key: &Key<'_>) -> Option<Value<'_>> {
+        self.live(key).map(Entry::value)
+    }
+
+    /// The value of a key for changing it. Say [`Exec::changed`] when it was.
+    pub fn get_mut(&mut self, key: &Key<'_>) -> Option<ValueMut<'_>> {
+        let entry = self.live(key)?;
+        self.touch_access(entry);
+        Some(entry.value_mut())
+    }
+
+    pub fn exists(&mut self, key: &Key<'_>) -> bool {
+        self.live(key).is_some()
+    }
+
+    pub fn list(&mut self, key: &Key<'_>) -> Result<Option<&List>, Error> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::List(list)) => Ok(Some(list)),
+            Some(_) => Err(Error::WrongType),
+        }
+    }
+
+    pub fn hash(&mut self, key: &Key<'_>) -> Result<Option<&Hash>, Error> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Hash(hash)) => Ok(Some(hash)),
+            Some(_) => Err(Error::WrongType),
+        }
+    }
+
+    pub fn set(&mut self, key: &Key<'_>) -> Result<Option<&Set>, Error> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Set(set)) => Ok(Some(set)),
+            Some(_) => Err(Error::WrongType),
+        }
+    }
+
+    pub fn sorted_set(&mut self, key: &Key<'_>) -> Result<Option<&SortedSet>, Error> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::SortedSet(zset)) => Ok(Some(zset)),
+            Some(_) => Err(Error::WrongType),
+        }
+    }
+
+    pub fn list_mut(&mut self, key: &Key<'_>) -> Result<Option<&mut List>, Error> {
+        match self.get_mut(key) {
+            None => Ok(None),
+            Some(ValueMut::List(list)) => Ok(Some(list)),
+            Some(_) => Err(Error::WrongType),
+        }
+    }
+
+    pub fn hash_mut(&mut self, key: &Key<'_>) -> Result<Option<&mut Hash>, Error> {
+        match self.get_mut(key) {
+            None => Ok(None),
+            Some(ValueMut::Hash(hash)) => Ok(Some(hash)),
+            Some(_) => Err(Error::WrongType),
+        }
+    }
+
+    pub fn set_mut(&mut self, key: &Key<'_>) -> Result<Option<&mut Set>, Error> {
+        match self.get_mut(key) {
+            None => Ok(None),
+            Some(ValueMut::Set(set)) => Ok(Some(set)),
+            Some(_) => Err(Error::WrongType),
+        }
+    }
+
+    pub fn sorted_set_mut(&mut self, key: &Key<'_>) -> Result<Option<&mut SortedSet>, Error> {
+        match self.get_mut(key) {
+            None => Ok(None),
+            Some(ValueMut::SortedSet(zset)) => Ok(Some(zset)),
+            Some(_) => Err(Error::WrongType),
+        }
+    }
+
+    /// The string value of a key for changing it in place, made (empty) if there is none. Its encoding becomes `raw`.
+    pub fn string_mut(&mut self, key: &Key<'_>) -> Result<&mut Vec<u8>, Error> {
+        let long = match self.get(key) {
+            Some(Value::Long(_)) => None,
+            Some(Value::Integer(number)) => Some(itoa::Buffer::new().format(number).as_bytes().to_vec()),
+            Some(Value::Short(bytes)) => Some(bytes.to_vec()),
+            None => Some(Vec::new()),
+            Some(_) => return Err(Error::WrongType),
+        };
+        if let Some(bytes) = long {
+            self.store(key, NewValue::Object(Object::String(Box::new(bytes))), Expiry::Keep);
+        }
+        match self.get_mut(key) {
+            Some(ValueMut::Long(bytes)) => Ok(bytes),
+            _ => Err(Error::WrongType),
+        }
+    }
+
+    /// Sets the value of a key, whatever it held. Does not count as a change by itself: say [`Exec::changed`].
+    pub fn store(&mut self, key: &Key<'_>, value: NewValue<'_>, expiry: Expiry) {
+        let awaited = match &value {
+            NewValue::Object(Object::List(_)) => Some(Awaited::List),
+            NewValue::Object(Object::SortedSet(_)) => Some(Awaited::SortedSet),
+            _ => None,
+        };
+        let access = self.shard.fresh_access(self.now);
+        let expired = self.live(key).is_none() && self.shard.notifies(NotifyFlags::NEW);
+        if expired {
+            self.event(NotifyFlags::NEW, "new", key);
+        }
+        if let Some(old) = self.shard.dbs[self.db].set(key, value, expiry, access) {
+            self.shard.trash.discard(old);
+        }
+        self.filled(key, awaited);
+    }
+
+    /// Puts an entry (taken elsewhere, restored, renamed) under `key`, which must be its own key.
+    pub fn put(&mut self, key: &Key<'_>, entry: OwnedEntry) {
+        let awaited = match entry.value() {
+            Value::List(_) => Some(Awaited::List),
+            Value::SortedSet(_) => Some(Awaited::SortedSet),
+            _ => None,
+        };
+        if self.shard.notifies(NotifyFlags::NEW) && self.live(key).is_none() {
+            self.event(NotifyFlags::NEW, "new", key);
+        }
+        if let Some(old) = self.shard.dbs[self.db].put(key, entry) {
+            self.shard.trash.discard(old);
+        }
+        self.filled(key, awaited);
+    }
+
+    fn filled(&mut self, key: &Key<'_>, awaited: Option<Awaited>) {
+        if let Some(awaited) = awaited
+            && !self.shard.waiters.is_empty()
+        {
+            self.shard.waiters.filled(self.db, key.bytes, awaited);
+        }
+    }
+
+    /// Removes a key; a large value is freed later, in slices. Does not count as a change by itself.
+    pub fn delete(&mut self, key: &Key<'_>) -> bool {
+        match self.take(key) {
+            Some(entry) => {
+                self.shard.trash.discard(entry);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Takes a key out with its value.
+    pub fn take(&mut self, key: &Key<'_>) -> Option<OwnedEntry> {
+        self.live(key)?;
+        self.shard.dbs[self.db].take(key)
+    }
+
+    /// Removes a collection that has become empty, with its `del` event.
+    pub fn delete_emptied(&mut self, key: &Key<'_>) {
+        self.delete(key);
+        self.event(NotifyFlags::GENERIC, "del", key);
+    }
+
+    /// `None`: no such key; `Some(None)`: it does not expire. Milliseconds since 1970.
+    pub fn expiry(&mut self, key: &Key<'_>) -> Option<Option<i64>> {
+        self.live(key).map(Entry::expiry)
+    }
+
+    /// Sets or removes the expiry; false when there is no such key.
+    pub fn set_expiry(&mut self, key: &Key<'_>, expiry: Option<i64>) -> bool {
+        self.live(key).is_some() && self.shard.dbs[self.db].set_expiry(key, expiry)
+    }
+
+    /// The access clock of a key: seconds since the last access under LRU policies, the counter under LFU ones.
+    pub fn access(&mut self, key: &Key<'_>) -> Option<u32> {
+        self.live(key).map(Entry::access)
+    }
+
+    /// The entry of a key that has not expired; an expired one is removed on the way.
+    #[inline]
+    fn live(&mut self, key: &Key<'_>) -> Option<Entry> {
+        let entry = self.shard.dbs[self.db].find(key)?;
+        if entry.has_expiry() && self.shard.is_expired(entry.expiry(), self.now) {
+            self.shard.expire(self.db, key);
+            return None;
+        }
+        Some(entry)
+    }
+
+    #[inline]
+    fn touch_access(&mut self, entry: Entry) {
+        if !self.no_touch {
+            let access = self.shard.next_access(entry.access(), self.now);
+            if access != entry.access() {
+                entry.set_access(access);
+            }
+        }
+    }
+
+    // ---- what was done ----
+
+    /// Key `key` was changed: counts it, and lets its watchers know.
+    #[inline]
+    pub fn changed(&mut self, key: &Key<'_>) {
+        self.outcome.dirty += 1;
+        self.shard.signal_changed(self.db, key.bytes);
+    }
+
+    /// As [`Exec::changed`], counting `changes` (which may be 0: watchers are told all the same).
+    pub fn changed_by(&mut self, key: &Key<'_>, changes: u64) {
+        self.outcome.dirty += changes;
+        self.shard.signal_changed(self.db, key.bytes);
+    }
+
+    /// Changes so far in this execution.
+    pub fn changes(&self) -> u64 {
+        self.outcome.dirty
+    }
+
+    /// Announces a keyspace event, if its class is switched on.
+    #[inline]
+    pub fn event(&mut self, class: NotifyFlags, name: &'static str, key: &Key<'_>) {
+        if self.shard.notifies(class) {
+            self.shard.push_event(class, name, self.db, key.bytes);
+        }
+    }
+
+    /// Replaces the command's own text as its effect: what is written to the append-only file and sent to replicas. May be
+    /// given several times. Needed where the text would not reproduce the change: times, random choices, clocks, waits.
+    pub fn effect(&mut self, args: &[&[u8]]) {
+        self.effect_given = true;
+        if self.shard.effects.enabled {
+            self.shard.effects.push(self.db, ArgsBuf::from_slices(args));
+        }
+    }
+
+    /// Whether [`Exec::effect`]'s text is wanted at all (to spare making it).
+    pub fn wants_effects(&self) -> bool {
+        self.shard.effects.enabled
+    }
+
+    /// Asks to wait for one of the command's keys to be filled; the handler then returns `Ok` without a reply, and is run
+    /// again when a key is ready. Where waiting is not allowed, writes the timeout reply.
+    pub fn wait(&mut self, wait: Wait, reply: &mut Reply<'_>) {
+        use crate::keyspace::waiters::TimeoutReply;
+        if self.may_block {
+            self.outcome.wait = Some(wait);
+        } else {
+            match wait.on_timeout {
+                TimeoutReply::Null => reply.null(),
+                TimeoutReply::NullArray => reply.null_array(),
+            }
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The commands on keys, by family: each file holds the commands' definitions, handlers and tests together.
+//!
+//! Adding a command: one static item in its family's file, and one line in that family's list.
+
+mod string;
+
+use crate::command::Command;
+use crate::exec::ShardHandler;
+
+/// A command that runs on a shard.
+pub type ShardCommand = Command<ShardHandler>;
+
+/// All of them.
+pub fn commands() -> impl Iterator<Item = &'static ShardCommand> {
+    [string::COMMANDS].into_iter().flatten().copied()
+}
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,109 @@
+//! The vocabulary of command tests: a request, the reply expected, a clock moved by hand.
+
+use super::{ShardCommand, commands};
+use crate::command::{Args, ArgsBuf};
+use crate::keyspace::{ClientId, KeyHasher};
+use crate::settings::Settings;
+use crate::shard::{Request, Shard};
+
+/// A client of one shard.
+pub struct Session {
+    pub shard: Shard,
+    pub now: i64,
+    pub db: usize,
+    pub resp3: bool,
+}
+
+impl Session {
+    pub fn new() -> Self {
+        let mut shard = Shard::new(KeyHasher::new([1, 2, 3, 4], 1), 16, Settings::default(), 42);
+        shard.effects.enabled = true;
+        Session { shard, now: 1_700_000_000_000, db: 0, resp3: false }
+    }
+
+    /// Runs a command line (words; double quotes with `\xHH`, `\n`, `\r`, `\\`, `\"` inside) and returns the reply with
+    /// CR LF shown as one space: `$5 hello`, `*2 $1 a :3`.
+    pub fn run(&mut self, line: &str) -> String {
+        let args = words(line);
+        self.run_args(args.args())
+    }
+
+    pub fn run_args(&mut self, args: Args<'_>) -> String {
+        let command = lookup(args).unwrap_or_else(|| panic!("unknown command {:?}", String::from_utf8_lossy(args.at(0))));
+        assert!(command.spec.arity_matches(args.len()), "arity of {}", command.spec.name);
+        let mut out = Vec::new();
+        let request = Request {
+            command,
+            args,
+            db: self.db,
+            now: self.now,
+            client: ClientId(1),
+            resp3: self.resp3,
+            may_block: true,
+            no_touch: false,
+            first_key: None,
+        };
+        let outcome = self.shard.execute(request, &mut out);
+        for db in &self.shard.dbs {
+            db.check_invariants();
+        }
+        if outcome.wait.is_some() {
+            assert!(out.is_empty());
+            return "(waits)".into();
+        }
+        String::from_utf8_lossy(&out).trim_end_matches("\r\n").replace("\r\n", " ")
+    }
+
+    /// Runs each request and compares its reply.
+    pub fn check(&mut self, cases: &[(&str, &str)]) {
+        for (line, want) in cases {
+            assert_eq!(self.run(line), *want, "reply to {line}");
+        }
+    }
+
+    /// The effects since the last call, as command lines.
+    pub fn effects(&mut self) -> Vec<String> {
+        let show = |args: ArgsBuf| args.args().iter().map(|a| String::from_utf8_lossy(a).into_owned()).collect::<Vec<_>>().join(" ");
+        self.shard.effects.take().into_iter().map(|(_, args)| show(args)).collect()
+    }
+}
+
+fn lookup(args: Args<'_>) -> Option<&'static ShardCommand> {
+    let name = String::from_utf8_lossy(args.at(0)).to_lowercase();
+    let full = format!("{name}|{}", String::from_utf8_lossy(args.at(1)).to_lowercase());
+    commands().find(|c| c.spec.name == full).or_else(|| commands().find(|c| c.spec.name == name))
+}
+
+fn words(line: &str) -> ArgsBuf {
+    let mut args = ArgsBuf::default();
+    let mut rest = line.trim_start();
+    while !rest.is_empty() {
+        if let Some(quoted) = rest.strip_prefix('"') {
+            let (mut word, mut chars) = (Vec::new(), quoted.char_indices());
+            loop {
+                match chars.next().expect("a closing quote") {
+                    (at, '"') => {
+                        rest = quoted[at + 1..].trim_start();
+                        break;
+                    }
+                    (at, '\\') => match chars.next().expect("an escaped character").1 {
+                        'n' => word.push(b'\n'),
+                        'r' => word.push(b'\r'),
+                        'x' => {
+                            word.push(u8::from_str_radix(&quoted[at + 2..at + 4], 16).expect("two hexadecimal digits"));
+                            chars.nth(1);
+                        }
+                        other => word.extend(other.to_string().bytes()),
+                    },
+                    (_, other) => word.extend(other.to_string().bytes()),
+                }
+            }
+            args.push(&word);
+        } else {
+            let end = rest.find(' ').unwrap_or(rest.len());
+            args.push(rest[..end].as_bytes());
+            rest = rest[end..].trim_start();
+        }
+    }
+    args
+}

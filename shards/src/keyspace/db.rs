@@ -1,0 +1,352 @@
+//! One database of a shard: keys to entries, with their number and how many of them expire.
+//!
+//! Knows nothing of `now`: whether an entry has expired is decided above (`exec`), which keeps every use of the clock in one
+//! place. A lookup costs one table lookup and one touch of the entry.
+
+use super::entry::{Entry, NewValue, OwnedEntry, Value, ValueMut};
+use super::slot::SlotId;
+use crate::random::Random;
+use crate::table::{Cursor, Place, Table, prefetch};
+use ahash::RandomState;
+
+/// A key with its slot and its place in the tables, computed once per command.
+#[derive(Clone, Copy)]
+pub struct Key<'a> {
+    pub bytes: &'a [u8],
+    pub slot: SlotId,
+    pub place: Place,
+}
+
+/// Turns keys into places. All shards of a node share the seeds, so that a key computed on one core is valid on another.
+#[derive(Clone)]
+pub struct KeyHasher {
+    state: RandomState,
+    shards: u16,
+    /// Left shift that brings the slot's number within its shard to the top of a position.
+    slot_shift: u32,
+}
+
+impl KeyHasher {
+    pub fn new(seeds: [u64; 4], shards: u16) -> Self {
+        let local_slots = u32::from(super::slot::SLOTS).div_ceil(u32::from(shards));
+        KeyHasher {
+            state: RandomState::with_seeds(seeds[0], seeds[1], seeds[2], seeds[3]),
+            shards,
+            slot_shift: 64 - local_slots.next_power_of_two().trailing_zeros(),
+        }
+    }
+
+    #[inline]
+    pub fn key<'a>(&self, bytes: &'a [u8]) -> Key<'a> {
+        self.key_in_slot(bytes, SlotId::of_key(bytes))
+    }
+
+    #[inline]
+    pub fn key_in_slot<'a>(&self, bytes: &'a [u8], slot: SlotId) -> Key<'a> {
+        Key { bytes, slot, place: Place::of_key(self.slot_position(slot), self.state.hash_one(bytes)) }
+    }
+
+    /// Position of the first key of `slot` in the tables of the shard that owns it.
+    fn slot_position(&self, slot: SlotId) -> u64 {
+        (u64::from(slot.0) / u64::from(self.shards)).checked_shl(self.slot_shift).unwrap_or(0)
+    }
+
+    /// The first and the last position of a slot's keys.
+    pub fn slot_positions(&self, slot: SlotId) -> (u64, u64) {
+        let first = self.slot_position(slot);
+        (first, first | ((1u64 << self.slot_shift.min(63)) - 1))
+    }
+
+    pub fn shard_of(&self, slot: SlotId) -> usize {
+        usize::from(slot.shard(self.shards))
+    }
+
+    pub fn shards(&self) -> u16 {
+        self.shards
+    }
+
+    /// Hash of a member or field (places inside a value's own table).
+    pub fn state(&self) -> &RandomState {
+        &self.state
+    }
+}
+
+/// What happens to a key's expiry when its value is set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Expiry {
+    Keep,
+    Clear,
+    /// Milliseconds since 1970.
+    At(i64),
+}
+
+pub struct Db {
+    table: Table,
+    hasher: KeyHasher,
+    /// Entries with an expiry.
+    volatile: usize,
+    /// Where the active expiry cycle goes on.
+    pub(crate) expire_cursor: Cursor,
+    /// Running estimate of the time to live of volatile keys, milliseconds (INFO's avg_ttl).
+    pub avg_ttl_ms: i64,
+}
+
+impl Db {
+    pub fn new(hasher: KeyHasher) -> Self {
+        Db { table: Table::new(), hasher, volatile: 0, expire_cursor: Cursor::START, avg_ttl_ms: 0 }
+    }
+
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Keys with an expiry.
+    pub fn volatile(&self) -> usize {
+        self.volatile
+    }
+
+    /// Heap bytes of the table, without entries.
+    pub fn table_bytes(&self) -> usize {
+        self.table.bytes()
+    }
+
+    #[inline]
+    pub fn prefetch(&self, key: &Key<'_>) {
+        self.table.prefetch(key.place);
+    }
+
+    /// Fetches the entry the key would be found in; call some time after [`Db::prefetch`].
+    #[inline]
+    pub fn prefetch_entry(&self, key: &Key<'_>) {
+        if let Some(payload) = self.table.candidate(key.place) {
+            prefetch((payload & !7) as *const u8);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn find(&self, key: &Key<'_>) -> Option<Entry> {
+        self.table.get(key.place, |payload| entry(payload).key() == key.bytes).map(entry)
+    }
+
+    #[inline]
+    pub fn value(&self, key: &Key<'_>) -> Option<Value<'_>> {
+        self.find(key).map(Entry::value)
+    }
+
+    pub fn value_mut(&mut self, key: &Key<'_>) -> Option<ValueMut<'_>> {
+        self.find(key).map(Entry::value_mut)
+    }
+
+    pub fn contains(&self, key: &Key<'_>) -> bool {
+        self.find(key).is_some()
+    }
+
+    /// `None`: no such key; `Some(None)`: it does not expire.
+    pub fn expiry(&self, key: &Key<'_>) -> Option<Option<i64>> {
+        self.find(key).map(Entry::expiry)
+    }
+
+    /// Sets the value of a key, new or not. Returns the entry it replaced, if that was not overwritten in place.
+    /// `access` is the clock of a new entry.
+    pub fn set(&mut self, key: &Key<'_>, value: NewValue<'_>, expiry: Expiry, access: u32) -> Option<OwnedEntry> {
+        let old = self.find(key);
+        let at_ms = match expiry {
+            Expiry::Keep => old.and_then(Entry::expiry),
+            Expiry::Clear => None,
+            Expiry::At(at_ms) => Some(at_ms),
+        };
+        if let Some(old) = old
+            && old.overwrite(&value, at_ms.is_some())
+        {
+            if let Some(at_ms) = at_ms {
+                old.set_expiry(at_ms);
+            }
+            old.set_access(access);
+            return None;
+        }
+        let mut new = OwnedEntry::new(key.bytes, value, at_ms);
+        new.set_access(access);
+        self.put(key, new)
+    }
+
+    /// Puts an entry in, in the place of one with the same key, which is returned.
+    pub fn put(&mut self, key: &Key<'_>, new: OwnedEntry) -> Option<OwnedEntry> {
+        debug_assert_eq!(new.key(), key.bytes);
+        let new = new.release();
+        self.volatile += usize::from(new.has_expiry());
+        let old = self.find(key);
+        if let Some(old) = old {
+            self.volatile -= usize::from(old.has_expiry());
+            let is_old = |payload| entry(payload) == old;
+            assert!(self.table.replace(key.place, is_old, new.to_payload()), "an entry just found can be replaced");
+            // SAFETY: `old` has just left the table, and nothing else owns it.
+            return Some(unsafe { OwnedEntry::from_entry(old) });
+        }
+        let hasher = &self.hasher;
+        let position_of = |payload| hasher.key(entry(payload).key()).place.position;
+        self.table.insert(key.place, new.to_payload(), position_of);
+        None
+    }
+
+    /// Takes a key out.
+    pub fn take(&mut self, key: &Key<'_>) -> Option<OwnedEntry> {
+        let payload = self.table.remove(key.place, |payload| entry(payload).key() == key.bytes)?;
+        let old = entry(payload);
+        self.volatile -= usize::from(old.has_expiry());
+        // SAFETY: the entry has just left the table, and nothing else owns it.
+        Some(unsafe { OwnedEntry::from_entry(old) })
+    }
+
+    /// Sets or removes the expiry of a key; false when there is no such key.
+    pub fn set_expiry(&mut self, key: &Key<'_>, expiry: Option<i64>) -> bool {
+        let Some(old) = self.find(key) else { return false };
+        match (old.has_expiry(), expiry) {
+            (true, Some(at_ms)) => old.set_expiry(at_ms),
+            (false, None) => {}
+            _ => {
+                let entry = self.take(key).expect("the key has just been found");
+                self.put(key, entry.with_expiry(expiry));
+            }
+        }
+        true
+    }
+
+    /// Visits at least `want` entries from `cursor` on; see [`Table::scan`].
+    pub(crate) fn scan(&self, cursor: Cursor, want: usize, visit: &mut dyn FnMut(Entry)) -> Option<Cursor> {
+        self.table.scan(cursor, want, &mut |payload| visit(entry(payload)))
+    }
+
+    /// As [`Db::scan`], visiting only entries with an expiry; the others are passed by without being touched.
+    pub(crate) fn scan_volatile(&self, cursor: Cursor, want: usize, visit: &mut dyn FnMut(Entry)) -> Option<Cursor> {
+        self.table.scan(cursor, want, &mut |payload| {
+            if Entry::payload_has_expiry(payload) {
+                visit(entry(payload));
+            }
+        })
+    }
+
+    /// Visits the keys of a slot until `visit` returns false.
+    pub fn for_each_in_slot(&self, slot: SlotId, visit: &mut dyn FnMut(&[u8]) -> bool) {
+        let (first, last) = self.hasher.slot_positions(slot);
+        let mut cursor = Cursor { position: first, order: 0 };
+        let mut go_on = true;
+        while go_on {
+            let next = self.table.scan_below(cursor, 64, last, &mut |payload| {
+                let key: &[u8] = entry(payload).key();
+                if go_on && SlotId::of_key(key) == slot {
+                    go_on = visit(key);
+                }
+            });
+            match next {
+                Some(next) if next.position <= last => cursor = next,
+                _ => return,
+            }
+        }
+    }
+
+    /// Visits every key.
+    pub fn for_each(&self, visit: &mut dyn FnMut(&[u8], Value<'_>, Option<i64>)) {
+        self.table.for_each(&mut |payload| visit(entry(payload).key(), entry(payload).value(), entry(payload).expiry()));
+    }
+
+    /// A key drawn with equal chances.
+    pub(crate) fn random(&self, random: &mut Random) -> Option<Entry> {
+        self.table.random(random).map(entry)
+    }
+
+    /// Moves entries out, at least `budget` if there are as many; true when none is left. For freeing in slices.
+    pub fn drain_some(&mut self, budget: usize, take: &mut dyn FnMut(OwnedEntry)) -> bool {
+        self.volatile = 0;
+        // SAFETY: a drained payload has left the table for good, and nothing else owns its entry.
+        self.table.drain_some(budget, &mut |payload| take(unsafe { OwnedEntry::from_entry(entry(payload)) }))
+    }
+
+    /// The database emptied, and what it held, to be freed in slices.
+    pub fn replace_by_empty(&mut self) -> Db {
+        let empty = Db::new(self.hasher.clone());
+        std::mem::replace(self, empty)
+    }
+
+    pub fn hasher(&self) -> &KeyHasher {
+        &self.hasher
+    }
+
+    pub fn check_invariants(&self) {
+        self.table.check_invariants(&|payload| self.hasher.key(entry(payload).key()).place.position);
+        let volatile = self.table.iter().filter(|&payload| entry(payload).has_expiry()).count();
+        assert_eq!(volatile, self.volatile);
+        assert!(self.table.iter().all(|payload| entry(payload).has_expiry() == Entry::payload_has_expiry(payload)));
+    }
+}
+
+impl Drop for Db {
+    fn drop(&mut self) {
+        while !self.drain_some(usize::MAX, &mut drop) {}
+    }
+}
+
+/// The entry behind a payload of this database's table.
+#[inline]
+fn entry(payload: u64) -> Entry {
+    // SAFETY: the table holds payloads of live entries only: they enter in `put` and leave in `put`, `take` and `drain_some`.
+    unsafe { Entry::from_payload(payload) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn db() -> Db {
+        Db::new(KeyHasher::new([1, 2, 3, 4], 3))
+    }
+
+    fn name(i: u32) -> Vec<u8> {
+        format!("key:{i}").into_bytes()
+    }
+
+    #[test]
+    fn keys_come_and_go() {
+        let mut db = db();
+        let hasher = db.hasher().clone();
+        for i in 0..5000 {
+            let expiry = if i % 3 == 0 { Expiry::At(i64::from(i)) } else { Expiry::Clear };
+            assert!(db.set(&hasher.key(&name(i)), NewValue::Integer(i.into()), expiry, 0).is_none());
+        }
+        db.check_invariants();
+        for i in 0..5000 {
+            let name = name(i);
+            let key = hasher.key(&name);
+            assert!(matches!(db.value(&key), Some(Value::Integer(n)) if n == i64::from(i)));
+            assert!(db.set_expiry(&key, (i % 2 == 0).then_some(9)));
+        }
+        assert_eq!(db.volatile(), 2500);
+        db.check_invariants();
+        for i in 0..4999 {
+            assert_eq!(db.take(&hasher.key(&name(i))).map(|e| e.key().to_vec()), Some(name(i)));
+        }
+        assert_eq!(db.len(), 1);
+        db.check_invariants();
+    }
+
+    #[test]
+    fn a_slot_s_keys_are_found_by_its_pages() {
+        let mut db = Db::new(KeyHasher::new([1, 2, 3, 4], 1));
+        let hasher = db.hasher().clone();
+        for i in 0..20_000 {
+            db.set(&hasher.key(&name(i)), NewValue::Bytes(b"v"), Expiry::Clear, 0);
+        }
+        for slot in [0, 1, 500, 16383].map(SlotId) {
+            let want = (0..20_000).filter(|&i| SlotId::of_key(&name(i)) == slot).count();
+            let mut got = 0;
+            db.for_each_in_slot(slot, &mut |_| {
+                got += 1;
+                true
+            });
+            assert_eq!(got, want);
+        }
+    }
+}

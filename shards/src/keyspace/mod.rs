@@ -1,0 +1,11 @@
+//! The keys of a shard: entries, databases, expiry, eviction, scanning, and who waits for or watches a key.
+
+pub mod db;
+pub mod entry;
+pub mod slot;
+pub mod waiters;
+pub mod watch;
+
+pub use db::{Db, Expiry, Key, KeyHasher};
+pub use entry::{NewValue, OwnedEntry, Value, ValueMut};
+pub use watch::ClientId;

@@ -1,0 +1,252 @@
+//! A shard: the databases of one core, and everything that belongs to them.
+
+use crate::command::{Args, ArgsBuf};
+use crate::exec::{Exec, Outcome};
+use crate::family::ShardCommand;
+use crate::keyspace::waiters::Waiters;
+use crate::keyspace::watch::Watch;
+use crate::keyspace::{ClientId, Db, Key, KeyHasher, OwnedEntry};
+use crate::random::Random;
+use crate::reply::Reply;
+use crate::settings::{EvictionPolicy, NotifyFlags, Settings};
+use crate::value::Object;
+
+/// Everything one core owns of the keyspace. It is `Send`: a core lends it to another for work on the whole keyspace.
+pub struct Shard {
+    pub dbs: Vec<Db>,
+    pub hasher: KeyHasher,
+    pub settings: Settings,
+    pub stats: Stats,
+    pub watch: Watch,
+    pub waiters: Waiters,
+    pub effects: Effects,
+    pub trash: Trash,
+    pub random: Random,
+    events: Vec<Event>,
+}
+
+/// Counters since the start or the last CONFIG RESETSTAT.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stats {
+    pub keyspace_hits: u64,
+    pub keyspace_misses: u64,
+    pub expired_keys: u64,
+    pub evicted_keys: u64,
+    pub expired_time_cap_reached: u64,
+}
+
+/// A keyspace event to be published.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Event {
+    pub class: NotifyFlags,
+    pub name: &'static str,
+    pub db: usize,
+    pub key: Box<[u8]>,
+}
+
+/// What commands changed, as commands that reproduce it, in order.
+#[derive(Default)]
+pub struct Effects {
+    /// Off: nobody follows and nothing is logged, so nothing is kept.
+    pub enabled: bool,
+    list: Vec<(usize, ArgsBuf)>,
+}
+
+impl Effects {
+    pub fn push(&mut self, db: usize, args: ArgsBuf) {
+        self.list.push((db, args));
+    }
+
+    /// (database, command) in order.
+    pub fn take(&mut self) -> Vec<(usize, ArgsBuf)> {
+        std::mem::take(&mut self.list)
+    }
+}
+
+/// One command to be run on a shard.
+pub struct Request<'a> {
+    pub command: &'static ShardCommand,
+    pub args: Args<'a>,
+    pub db: usize,
+    /// Milliseconds since 1970.
+    pub now: i64,
+    pub client: ClientId,
+    pub resp3: bool,
+    pub may_block: bool,
+    pub no_touch: bool,
+    /// The place of the first key, if the caller has computed it.
+    pub first_key: Option<Key<'a>>,
+}
+
+impl Shard {
+    pub fn new(hasher: KeyHasher, databases: usize, settings: Settings, seed: u64) -> Self {
+        Shard {
+            dbs: (0..databases).map(|_| Db::new(hasher.clone())).collect(),
+            hasher,
+            settings,
+            stats: Stats::default(),
+            watch: Watch::default(),
+            waiters: Waiters::default(),
+            effects: Effects::default(),
+            trash: Trash::default(),
+            random: Random::new(seed),
+            events: Vec::new(),
+        }
+    }
+
+    /// Runs one command, appending its reply to `out`. Arity has been checked.
+    #[inline]
+    pub fn execute(&mut self, request: Request<'_>, out: &mut Vec<u8>) -> Outcome {
+        let mut reply = Reply::new(out, request.resp3);
+        let mut exec = Exec::new(self, &request.command.spec, request.db, request.now, request.client).with_hint(request.first_key);
+        exec.may_block = request.may_block;
+        exec.no_touch = request.no_touch;
+        exec.run(request.command.run, request.args, &mut reply)
+    }
+
+    #[inline]
+    pub(crate) fn notifies(&self, class: NotifyFlags) -> bool {
+        self.settings.notify.any(class)
+    }
+
+    pub(crate) fn push_event(&mut self, class: NotifyFlags, name: &'static str, db: usize, key: &[u8]) {
+        self.events.push(Event { class, name, db, key: key.into() });
+    }
+
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// Takes the keyspace events that are to be published, in order.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    #[inline]
+    pub(crate) fn signal_changed(&mut self, db: usize, key: &[u8]) {
+        if !self.watch.is_empty() {
+            self.watch.changed(db, key);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_expired(&self, expiry: Option<i64>, now: i64) -> bool {
+        expiry.is_some_and(|at_ms| now > at_ms)
+    }
+
+    /// Removes a key whose time is up.
+    pub(crate) fn expire(&mut self, db: usize, key: &Key<'_>) {
+        let Some(entry) = self.dbs[db].take(key) else { return };
+        self.trash.discard(entry);
+        self.stats.expired_keys += 1;
+        if self.effects.enabled {
+            self.effects.push(db, ArgsBuf::from_slices(&[b"DEL", key.bytes]));
+        }
+        if self.notifies(NotifyFlags::EXPIRED) {
+            self.push_event(NotifyFlags::EXPIRED, "expired", db, key.bytes);
+        }
+        self.signal_changed(db, key.bytes);
+    }
+
+    /// The access clock of a new entry.
+    pub(crate) fn fresh_access(&self, now: i64) -> u32 {
+        if self.settings.maxmemory_policy.is_lfu() { lfu_minutes(now) << 8 | LFU_INITIAL } else { lru_seconds(now) }
+    }
+
+    /// The access clock after one more access.
+    #[inline]
+    pub(crate) fn next_access(&mut self, access: u32, now: i64) -> u32 {
+        if !self.settings.maxmemory_policy.is_lfu() {
+            return lru_seconds(now);
+        }
+        let counter = self.lfu_counter(access, now);
+        let chance = 1.0 / (f64::from(counter.saturating_sub(LFU_INITIAL)) * f64::from(self.settings.lfu_log_factor) + 1.0);
+        let counter = if counter < 255 && self.random.unit() < chance { counter + 1 } else { counter };
+        lfu_minutes(now) << 8 | counter
+    }
+
+    /// An LFU counter, decremented for the time since it was last seen.
+    pub fn lfu_counter(&self, access: u32, now: i64) -> u32 {
+        let elapsed = lfu_minutes(now).wrapping_sub(access >> 8) & 0xFFFF;
+        let periods = if self.settings.lfu_decay_time == 0 { 0 } else { elapsed / self.settings.lfu_decay_time };
+        (access & 0xFF).saturating_sub(periods)
+    }
+
+    pub fn policy(&self) -> EvictionPolicy {
+        self.settings.maxmemory_policy
+    }
+}
+
+/// Counter of a new entry, so that it is not evicted before it had a chance.
+const LFU_INITIAL: u32 = 5;
+
+fn lru_seconds(now: i64) -> u32 {
+    ((now / 1000) & 0xFF_FFFF) as u32
+}
+
+fn lfu_minutes(now: i64) -> u32 {
+    ((now / 60_000) & 0xFFFF) as u32
+}
+
+/// Seconds since the last access, by an LRU clock that wraps after 194 days.
+pub fn lru_idle_seconds(access: u32, now: i64) -> u32 {
+    lru_seconds(now).wrapping_sub(access) & 0xFF_FFFF
+}
+
+/// Values on their way out: large ones are freed a slice at a time, so that deleting never stalls the core.
+#[derive(Default)]
+pub struct Trash {
+    objects: Vec<Object>,
+    dbs: Vec<Db>,
+    /// Objects freed in slices since the start (INFO's lazyfreed_objects).
+    pub freed: u64,
+}
+
+/// Elements up to which a value is freed at once.
+const FREE_AT_ONCE: usize = 64;
+
+impl Trash {
+    /// Frees the entry now if that is quick, later if not.
+    pub fn discard(&mut self, entry: OwnedEntry) {
+        if let Some(object) = entry.into_object()
+            && object.elements() > FREE_AT_ONCE
+        {
+            self.objects.push(object);
+        }
+    }
+
+    /// A whole database.
+    pub fn discard_db(&mut self, db: Db) {
+        if !db.is_empty() {
+            self.dbs.push(db);
+        }
+    }
+
+    /// Objects waiting to be freed (INFO's lazyfree_pending_objects).
+    pub fn pending(&self) -> usize {
+        self.objects.len() + self.dbs.iter().map(Db::len).sum::<usize>()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty() && self.dbs.is_empty()
+    }
+
+    /// Frees about `budget` elements.
+    pub fn free_some(&mut self, budget: usize) {
+        if let Some(object) = self.objects.last_mut() {
+            if object.free_some(budget) {
+                self.objects.pop();
+                self.freed += 1;
+            }
+        } else if let Some(db) = self.dbs.last_mut() {
+            let (objects, freed) = (&mut self.objects, &mut self.freed);
+            let emptied = db.drain_some(budget, &mut |entry| match entry.into_object() {
+                Some(object) if object.elements() > FREE_AT_ONCE => objects.push(object),
+                _ => *freed += 1,
+            });
+            if emptied {
+                self.dbs.pop();
+            }
+        }
+    }
+}
