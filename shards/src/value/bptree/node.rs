@@ -16,6 +16,9 @@ const SHIFT_FRACTION: usize = 8;
 /// A node with less than this fraction of its slots used is joined with a sibling, or filled up from it.
 const UNDER_FRACTION: usize = 3;
 
+/// The step of the first pass through a leaf.
+const STRIDE: usize = 8;
+
 const _: () = assert!(LEAF_MAX / SHIFT_FRACTION >= 2 && INNER_MAX / SHIFT_FRACTION >= 2);
 const _: () = assert!(size_of::<Leaf<u64>>() <= 512 && size_of::<Inner<u64>>() <= 1024);
 
@@ -72,9 +75,23 @@ impl<T: Copy> Leaf<T> {
         &self.items[..self.len as usize]
     }
 
+    /// Where the item is that `probe` calls equal, or where it would go. Compares every eighth item, then those between: more
+    /// comparisons than halving, but they do not wait for each other, so their cache misses overlap.
+    pub fn search(&self, probe: &impl Fn(&T) -> Ordering) -> Result<usize, usize> {
+        let items = self.items();
+        let before = |items: &[T]| items.iter().filter(|item| probe(item).is_lt()).count();
+        let strides = items.chunks_exact(STRIDE).filter(|stride| probe(&stride[STRIDE - 1]).is_lt()).count();
+        let rest = &items[strides * STRIDE..];
+        let at = strides * STRIDE + before(&rest[..rest.len().min(STRIDE - 1)]);
+        match items.get(at) {
+            Some(item) if probe(item).is_eq() => Ok(at),
+            _ => Err(at),
+        }
+    }
+
     fn insert(&mut self, item: T, probe: &impl Fn(&T) -> Ordering) -> Inserted {
         let len = self.len as usize;
-        let at = match self.items().binary_search_by(probe) {
+        let at = match self.search(probe) {
             Ok(_) => return Inserted::Exists,
             Err(at) => at,
         };
@@ -421,7 +438,7 @@ impl<T: Copy> Node<T> {
     pub fn replace(&mut self, item: T, probe: &impl Fn(&T) -> Ordering) -> Option<T> {
         match self {
             Node::Leaf(leaf) => {
-                let at = leaf.items().binary_search_by(probe).ok()?;
+                let at = leaf.search(probe).ok()?;
                 Some(std::mem::replace(&mut leaf.items[at], item))
             }
             Node::Inner(inner) => inner.replace(item, probe),
