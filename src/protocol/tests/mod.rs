@@ -1,0 +1,3 @@
+//! Tests of the parser as a whole. Edges of single parts are tested beside them.
+
+mod verdict;
