@@ -96,3 +96,25 @@ fn hex(digit: u8) -> u8 {
 fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Result<Vec<Vec<u8>>, Unbalanced> {
+        let (mut text, mut ranges) = (Vec::new(), Vec::new());
+        split(line.as_bytes(), &mut text, &mut ranges)?;
+        Ok(ranges.iter().map(|&(start, end)| text[start as usize..end as usize].to_vec()).collect())
+    }
+
+    #[test]
+    fn words_and_quotes() {
+        assert_eq!(words(""), Ok(vec![]));
+        assert_eq!(words(" \t "), Ok(vec![]));
+        assert_eq!(words("set k \"a\\x20b\""), Ok(vec![b"set".to_vec(), b"k".to_vec(), b"a b".to_vec()]));
+        assert_eq!(words("a'b c'  \"\""), Ok(vec![b"ab c".to_vec(), b"".to_vec()]));
+        for line in ["\"", "'", "'a'b", "\"a\"b", "\"a\\\""] {
+            assert_eq!(words(line), Err(Unbalanced), "{line}");
+        }
+    }
+}

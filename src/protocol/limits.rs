@@ -59,6 +59,11 @@ impl Limits {
         }
     }
 
+    /// The same limits for a client in this state.
+    pub fn for_client(self, authenticated: bool) -> Self {
+        Limits { authenticated, ..self }
+    }
+
     /// Longest argument that is not an error in itself.
     pub fn bulk_bytes_max(&self) -> u64 {
         self.bulk_bytes_max

@@ -260,10 +260,11 @@ impl Parser {
     /// Moves the request so far into the connection.
     #[cold]
     fn suspend(&mut self, remaining: u32, at: Cursor, args: &mut Args, need: usize) -> Parsed {
-        debug_assert!(at.item > 0 && at.scanned >= at.item && remaining > 0);
+        debug_assert!(at.item > 0 && remaining > 0);
         self.remaining = remaining;
         self.item = at.item as u32;
-        self.scanned = at.scanned as u32;
+        // Behind the item if its header was short; a length that is known needs no search.
+        self.scanned = at.scanned.max(at.item) as u32;
         self.bulk_len = at.bulk_len;
         if args.ranges.len() > limits::RANGES_COPIED_MAX {
             mem::swap(&mut self.ranges, &mut args.ranges);
@@ -340,7 +341,6 @@ fn length_line(at: &mut Cursor, input: &[u8], limits: &Limits) -> Result<bool, P
         return Err(ProtocolError::UnauthenticatedLength);
     }
     at.item = end + 2;
-    at.scanned = at.item;
     let request_room = limits::REQUEST_BYTES_MAX.saturating_sub(at.item) as u64;
     // Refused now instead of after that many bytes have been buffered.
     if len as u64 + 2 > request_room.min(limits.query_buffer_bytes_max()) {
@@ -433,4 +433,45 @@ fn integer(text: &[u8]) -> Option<i64> {
         value = value.checked_mul(10)?.checked_sub(i64::from(digit))?;
     }
     if negative { Some(value) } else { value.checked_neg() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_have_one_form() {
+        let valid = [0, 1, 9, 10, -1, -10, 2_147_483_647, i64::MAX, i64::MIN];
+        for value in valid {
+            assert_eq!(integer(value.to_string().as_bytes()), Some(value));
+        }
+        for text in ["", "-", "-0", "00", "01", "+1", " 1", "1 ", "1a", "9223372036854775808", "-9223372036854775809"] {
+            assert_eq!(integer(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn short_numbers_are_integers() {
+        for value in 0..10_000 {
+            let header = format!("${value}\r\nxx");
+            assert_eq!(short_number(header.as_bytes(), 0), Some((value, header.len() - 2)));
+        }
+        for text in ["$\r\nxxxx", "$00\r\nxx", "$01\r\nxx", "$-1\r\nxx", "$1/\r\nxx", "$12:\r\nx", "$12345\r\n", "$123x\r\n"] {
+            assert_eq!(short_number(text.as_bytes(), 0), None, "{text:?}");
+        }
+        assert_eq!(short_number(b"$1234\r", 0), None, "the LF has not come");
+        assert_eq!(short_number(b"$1\r\n", 4), None);
+        assert_eq!(short_number(b"$1\r\n", 5), None);
+    }
+
+    #[test]
+    fn a_line_is_searched_once() {
+        let mut parser = Parser::new();
+        let mut input = vec![b'a'; 1000];
+        assert_eq!(parser.parse(&input, &Limits::default(), &mut Args::new()), Parsed::Incomplete { need: 0 });
+        assert_eq!(parser.scanned, 1000);
+        input.extend_from_slice(b"\r\n");
+        assert_eq!(parser.parse(&input, &Limits::default(), &mut Args::new()), Parsed::Command { consumed: 1002 });
+        assert_eq!(parser.scanned, 0);
+    }
 }
