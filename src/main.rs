@@ -1,4 +1,4 @@
 //! kvcore: a Redis-compatible, thread-per-core in-memory server on io_uring.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 mod reactor;
 fn main() {}

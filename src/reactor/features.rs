@@ -160,8 +160,14 @@ impl Features {
             let row = ROWS.iter().find(|row| row.name == name).ok_or_else(|| SetupError::UnknownFeature(name.clone()))?;
             *(row.field)(&mut allowed) = false;
         }
-        demand_base(&IoUring::new(PROBE_ENTRIES).map_err(SetupError::from_setup)?)?;
+        // On a thread of its own: taking rings down later interrupts system calls of the thread that made them (EINTR).
+        let prober = std::thread::Builder::new().name("probe".to_owned());
+        let probed = prober.spawn(move || Self::probe_here(allowed)).map_err(SetupError::Other)?.join();
+        probed.expect("probing does not panic")
+    }
 
+    fn probe_here(mut allowed: Self) -> Result<Self, SetupError> {
+        demand_base(&IoUring::new(PROBE_ENTRIES).map_err(SetupError::from_setup)?)?;
         let mut found = Self::default();
         for row in ROWS {
             if *(row.field)(&mut allowed) {
