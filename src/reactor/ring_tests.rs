@@ -207,6 +207,27 @@ fn receives_go_on_after_running_out_of_buffers() {
 }
 
 #[test]
+fn idle_connections_hold_no_buffers() {
+    for (name, features) in feature_sets() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut ring = Ring::with_limits(&features, small(4, 64)).unwrap();
+        let mut pairs: Vec<_> = (0..40).map(|_| connect(&listener)).collect();
+        for (index, (fd, _)) in pairs.iter().enumerate() {
+            ring.recv(*fd, Token::new(RECV, 0, index as u32));
+        }
+        ring.submit_and_wait(Some(Duration::ZERO)).unwrap();
+        let (_, last) = pairs.last_mut().unwrap();
+        last.write_all(b"x").unwrap();
+        let completion = next(&mut ring);
+        assert_eq!((completion.token.index(), completion.result), (39, Ok(1)), "without {name}");
+        ring.recycle(completion.received.unwrap());
+        for (fd, _) in &pairs {
+            ring.close(*fd);
+        }
+    }
+}
+
+#[test]
 fn loses_no_completion_of_an_overflowing_queue() {
     let limits = Limits { submissions: 8, completions: 16, ..Limits::default() };
     for name in ["(nothing)", ALL] {
