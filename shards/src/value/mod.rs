@@ -2,5 +2,7 @@
 
 pub mod bptree;
 pub mod intset;
+pub mod item;
 pub mod list;
 pub mod packed;
+pub mod thin;
