@@ -1,1 +1,780 @@
-//! (in progress)
+//! `List`: the value of a list key, a deque of chunks.
+//!
+//! Owns the order of the elements and how they are spread over chunks. Refuses to know commands and replies; which limits
+//! apply is an argument. A list of one chunk, as nearly all are, has nothing but that chunk; a longer one has a ring of them.
+//! Pushing and popping touch one chunk at the end. An index is found by skipping whole chunks from the nearer end, their
+//! counts standing next to each other in the ring. A chunk grows while it is an end of the list, and gives its slack back
+//! when it no longer is.
+//!
+//! Edits inside keep chunks within the limits by halving them, and join neighbours that together fill less than three quarters of one.
+
+use std::collections::VecDeque;
+
+use super::chunk::{Chunk, End, entry_size, first, last, offset, write_entry};
+use super::item::{Encoded, Item};
+
+/// A list of byte strings. Invariant: no chunk of a ring is empty, and a ring has two or more.
+#[derive(Clone)]
+pub struct List(Repr);
+
+#[derive(Clone)]
+enum Repr {
+    One(Chunk),
+    Many(Box<Ring>),
+}
+
+#[derive(Clone)]
+struct Ring {
+    chunks: VecDeque<Chunk>,
+    len: usize,
+}
+
+const _: () = assert!(size_of::<List>() == 16);
+
+/// How large a chunk may grow. A single element larger than that has a chunk of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListLimit {
+    bytes: usize,
+    items: usize,
+}
+
+/// What a block holds beside elements (the buffer's header), so that full chunks are whole powers of two.
+const BLOCK_HEADER: usize = 8;
+/// Upper bound where the limit is a number of elements, as in Redis.
+const COUNTED_BYTES: usize = 8 << 10;
+
+impl ListLimit {
+    /// Resolves a value of `list-max-listpack-size`: -1 to -5 are 4 to 64 KiB, positive is a number of elements.
+    pub const fn from_config(value: i64) -> Self {
+        let block = match value {
+            0.. => COUNTED_BYTES,
+            -5..=-1 => 2048 << -value,
+            _ => 2048 << 5,
+        };
+        let items = match value {
+            0 => 1,
+            1.. => value as usize,
+            _ => usize::MAX,
+        };
+        ListLimit { bytes: block - BLOCK_HEADER, items }
+    }
+
+    fn admits(self, bytes: usize, items: usize) -> bool {
+        items <= 1 || (bytes <= self.bytes && items <= self.items)
+    }
+
+    fn admits_joined(self, bytes: usize, items: usize) -> bool {
+        bytes <= self.bytes / 4 * 3 && items <= self.items
+    }
+}
+
+impl Default for ListLimit {
+    fn default() -> Self {
+        ListLimit::from_config(-2)
+    }
+}
+
+impl List {
+    pub const fn new() -> Self {
+        List(Repr::One(Chunk::new()))
+    }
+
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Repr::One(chunk) => chunk.count(),
+            Repr::Many(ring) => ring.len,
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of chunks, 0 for an empty list.
+    pub fn chunks(&self) -> usize {
+        match &self.0 {
+            Repr::One(chunk) => (chunk.count() > 0) as usize,
+            Repr::Many(ring) => ring.chunks.len(),
+        }
+    }
+
+    /// Heap bytes, with the allocator's rounding.
+    pub fn bytes(&self) -> usize {
+        match &self.0 {
+            Repr::One(chunk) => chunk.heap_bytes(),
+            Repr::Many(ring) => {
+                let slots = size_of::<Ring>() + ring.chunks.capacity() * size_of::<Chunk>();
+                slots + ring.chunks.iter().map(Chunk::heap_bytes).sum::<usize>()
+            }
+        }
+    }
+
+    /// Adds an element in front; false, with nothing changed, only if it is too large for any buffer (about 4 GiB).
+    pub fn push_front(&mut self, bytes: &[u8], limit: ListLimit) -> bool {
+        self.push(End::Front, bytes, limit)
+    }
+
+    /// Adds an element behind; false as for `push_front`.
+    pub fn push_back(&mut self, bytes: &[u8], limit: ListLimit) -> bool {
+        self.push(End::Back, bytes, limit)
+    }
+
+    pub fn push(&mut self, end: End, bytes: &[u8], limit: ListLimit) -> bool {
+        let item = Encoded::new(bytes);
+        let size = entry_size(item.size());
+        if size > u32::MAX as usize {
+            return false;
+        }
+        let chunk = self.end_chunk(end);
+        if !limit.admits(chunk.used() + size, chunk.count() + 1) {
+            self.add_chunk(end);
+        }
+        let pushed = self.end_chunk(end).push(end, &item, limit.bytes);
+        if let Repr::Many(ring) = &mut self.0 {
+            ring.len += pushed as usize;
+        }
+        pushed
+    }
+
+    /// Removes the first element and returns what `f` makes of it.
+    pub fn pop_front<R>(&mut self, f: impl FnOnce(Item<'_>) -> R) -> Option<R> {
+        self.pop(End::Front, f)
+    }
+
+    /// Removes the last element and returns what `f` makes of it.
+    pub fn pop_back<R>(&mut self, f: impl FnOnce(Item<'_>) -> R) -> Option<R> {
+        self.pop(End::Back, f)
+    }
+
+    pub fn pop<R>(&mut self, end: End, f: impl FnOnce(Item<'_>) -> R) -> Option<R> {
+        match &mut self.0 {
+            Repr::One(chunk) => chunk.pop(end, f),
+            Repr::Many(ring) => {
+                let chunk = ring.end_mut(end);
+                let result = chunk.pop(end, f);
+                let emptied = chunk.count() == 0;
+                ring.len -= 1;
+                if emptied {
+                    self.drop_chunk(end);
+                }
+                result
+            }
+        }
+    }
+
+    /// What `f` makes of the element at `index`, which counts from the tail if negative.
+    pub fn get<R>(&self, index: i64, f: impl FnOnce(Item<'_>) -> R) -> Option<R> {
+        let place = self.place(self.resolve(index)?);
+        let chunk = self.chunk(place.chunk);
+        let entries = chunk.entries();
+        let (item, _) = first(&entries[offset(entries, chunk.count(), place.within)..])?;
+        Some(f(item))
+    }
+
+    /// Replaces the element at `index`, which counts from the tail if negative; false if there is none.
+    pub fn set(&mut self, index: i64, bytes: &[u8], limit: ListLimit) -> bool {
+        let Some(index) = self.resolve(index) else { return false };
+        let place = self.place(index);
+        self.splice(place, 1, bytes, limit)
+    }
+
+    /// Puts `bytes` before the first element equal to `pivot`; false if there is none.
+    pub fn insert_before(&mut self, pivot: &[u8], bytes: &[u8], limit: ListLimit) -> bool {
+        self.search(pivot).is_some_and(|place| self.splice(place, 0, bytes, limit))
+    }
+
+    /// Puts `bytes` behind the first element equal to `pivot`; false if there is none.
+    pub fn insert_after(&mut self, pivot: &[u8], bytes: &[u8], limit: ListLimit) -> bool {
+        let after = |place: Place| Place { within: place.within + 1, ..place };
+        self.search(pivot).is_some_and(|place| self.splice(after(place), 0, bytes, limit))
+    }
+
+    /// Removes elements equal to `value`: the first `count`, the last `-count`, or all if 0. Returns how many there were.
+    pub fn remove(&mut self, count: i64, value: &[u8], limit: ListLimit) -> usize {
+        let value = Encoded::new(value);
+        let wanted = if count == 0 { usize::MAX } else { usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX) };
+        let mut left = wanted;
+        for step in 0..self.chunks() {
+            if left == 0 {
+                break;
+            }
+            let index = if count < 0 { self.chunks() - 1 - step } else { step };
+            let chunk = self.chunk_mut(index);
+            let found = matches(chunk.entries(), &value).count();
+            if found > 0 {
+                let taken = found.min(left);
+                let kept_first = if count < 0 { found - taken } else { 0 };
+                let rest = without(chunk.entries(), &value, kept_first..kept_first + taken);
+                let rest_count = chunk.count() - taken;
+                chunk.set(&rest, rest_count);
+                left -= taken;
+            }
+        }
+        let removed = wanted - left;
+        if removed > 0 {
+            self.join_chunks(removed, limit);
+        }
+        removed
+    }
+
+    /// Keeps the elements from `start` to `end` inclusive, which count from the tail if negative (LTRIM).
+    pub fn trim(&mut self, start: i64, end: i64) {
+        let len = self.len();
+        let from_tail = |index: i64| if index < 0 { index.saturating_add_unsigned(len as u64) } else { index };
+        let start = usize::try_from(from_tail(start)).unwrap_or(0);
+        let kept_end = usize::try_from(from_tail(end).saturating_add(1)).unwrap_or(0).min(len);
+        if start >= kept_end {
+            *self = List::new();
+            return;
+        }
+        self.drop_items(End::Back, len - kept_end);
+        self.drop_items(End::Front, start);
+    }
+
+    /// Walks `len` elements from number `start` on, or as many as there are.
+    pub fn range(&self, start: usize, len: usize) -> Walk<'_> {
+        let left = len.min(self.len().saturating_sub(start));
+        self.walk(start, left, End::Front)
+    }
+
+    /// Walks backwards from the element that is number `start` counted from the tail (the last is number 0).
+    pub fn range_rev(&self, start: usize, len: usize) -> Walk<'_> {
+        let behind = self.len().saturating_sub(start);
+        self.walk(behind.saturating_sub(1), len.min(behind), End::Back)
+    }
+
+    pub fn iter(&self) -> Walk<'_> {
+        self.range(0, usize::MAX)
+    }
+
+    pub fn iter_rev(&self) -> Walk<'_> {
+        self.range_rev(0, usize::MAX)
+    }
+
+    /// Frees about `budget` elements (whole chunks, at least one), so that a huge list can be dropped in slices. True when empty.
+    pub fn free_some(&mut self, budget: usize) -> bool {
+        let mut freed = 0;
+        while freed < budget.max(1) && !self.is_empty() {
+            match &mut self.0 {
+                Repr::One(_) => *self = List::new(),
+                Repr::Many(ring) => {
+                    let count = ring.end_mut(End::Back).count();
+                    freed += count;
+                    ring.len -= count;
+                    self.drop_chunk(End::Back);
+                }
+            }
+        }
+        self.is_empty()
+    }
+
+    /// Panics unless chunks and counts agree. For tests.
+    pub fn check_invariants(&self, limit: ListLimit) {
+        if let Repr::Many(ring) = &self.0 {
+            assert!(ring.chunks.len() > 1);
+            assert_eq!(ring.len, ring.chunks.iter().map(Chunk::count).sum::<usize>());
+        }
+        for index in 0..self.chunks() {
+            let chunk = self.chunk(index);
+            chunk.check_invariants();
+            assert!(chunk.count() > 0 && limit.admits(chunk.used(), chunk.count()));
+        }
+    }
+
+    fn chunk(&self, index: usize) -> &Chunk {
+        match &self.0 {
+            Repr::One(chunk) => chunk,
+            Repr::Many(ring) => &ring.chunks[index],
+        }
+    }
+
+    fn chunk_mut(&mut self, index: usize) -> &mut Chunk {
+        match &mut self.0 {
+            Repr::One(chunk) => chunk,
+            Repr::Many(ring) => &mut ring.chunks[index],
+        }
+    }
+
+    #[inline]
+    fn end_chunk(&mut self, end: End) -> &mut Chunk {
+        match &mut self.0 {
+            Repr::One(chunk) => chunk,
+            Repr::Many(ring) => ring.end_mut(end),
+        }
+    }
+
+    /// Opens an empty chunk at an end; what was the end until now gives its slack back.
+    #[cold]
+    fn add_chunk(&mut self, end: End) {
+        self.end_chunk(end).shrink();
+        if let Repr::One(chunk) = &mut self.0 {
+            let len = chunk.count();
+            let chunks = VecDeque::from([std::mem::take(chunk)]);
+            self.0 = Repr::Many(Box::new(Ring { chunks, len }));
+        }
+        if let Repr::Many(ring) = &mut self.0 {
+            match end {
+                End::Front => ring.chunks.push_front(Chunk::new()),
+                End::Back => ring.chunks.push_back(Chunk::new()),
+            }
+        }
+    }
+
+    /// Drops the chunk at an end of a ring, whose elements are no longer in the ring's `len`.
+    #[cold]
+    fn drop_chunk(&mut self, end: End) {
+        if let Repr::Many(ring) = &mut self.0 {
+            match end {
+                End::Front => ring.chunks.pop_front(),
+                End::Back => ring.chunks.pop_back(),
+            };
+            self.settle();
+        }
+    }
+
+    /// Leaves the ring when there is no more than one chunk in it.
+    fn settle(&mut self) {
+        if let Repr::Many(ring) = &mut self.0 {
+            match ring.chunks.len() {
+                0 => *self = List::new(),
+                1 => self.0 = Repr::One(ring.chunks.pop_front().unwrap_or_default()),
+                _ => {}
+            }
+        }
+    }
+
+    fn drop_items(&mut self, end: End, mut count: usize) {
+        while count > 0 {
+            let chunk = self.end_chunk(end);
+            let here = chunk.count();
+            let dropped = here.min(count);
+            if here > count {
+                chunk.drop_items(end, count);
+            }
+            count -= dropped;
+            match &mut self.0 {
+                Repr::One(_) if dropped == here => return *self = List::new(),
+                Repr::One(_) => {}
+                Repr::Many(ring) => {
+                    ring.len -= dropped;
+                    if dropped == here {
+                        self.drop_chunk(end);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The element's number from the head, for an index that counts from the tail if negative.
+    fn resolve(&self, index: i64) -> Option<usize> {
+        let index = if index < 0 { index.checked_add_unsigned(self.len() as u64)? } else { index };
+        usize::try_from(index).ok().filter(|&index| index < self.len())
+    }
+
+    /// The chunk that holds element number `index`, which must be below `len`.
+    fn place(&self, index: usize) -> Place {
+        let Repr::Many(ring) = &self.0 else { return Place { chunk: 0, within: index } };
+        if index < ring.len / 2 {
+            let mut before = 0;
+            for (chunk, count) in ring.chunks.iter().map(Chunk::count).enumerate() {
+                if index < before + count {
+                    return Place { chunk, within: index - before };
+                }
+                before += count;
+            }
+        } else {
+            let mut before = ring.len;
+            for (chunk, count) in ring.chunks.iter().map(Chunk::count).enumerate().rev() {
+                before -= count;
+                if index >= before {
+                    return Place { chunk, within: index - before };
+                }
+            }
+        }
+        Place { chunk: 0, within: 0 }
+    }
+
+    fn search(&self, value: &[u8]) -> Option<Place> {
+        let value = Encoded::new(value);
+        (0..self.chunks()).find_map(|chunk| {
+            let within = matches(self.chunk(chunk).entries(), &value).next()?;
+            Some(Place { chunk, within })
+        })
+    }
+
+    /// Replaces `removed` elements from `place` on (in its chunk) by `bytes`.
+    fn splice(&mut self, place: Place, removed: usize, bytes: &[u8], limit: ListLimit) -> bool {
+        let item = Encoded::new(bytes);
+        let size = entry_size(item.size());
+        let chunk = self.chunk_mut(place.chunk);
+        let old = chunk.entries();
+        let from = offset(old, chunk.count(), place.within);
+        let to = from + offset(&old[from..], chunk.count() - place.within, removed);
+        if u32::try_from(old.len() - (to - from) + size).is_err() {
+            return false;
+        }
+        let mut entries = Vec::with_capacity(old.len() + size);
+        entries.extend_from_slice(&old[..from]);
+        entries.resize(from + size, 0);
+        write_entry(&item, &mut entries[from..]);
+        entries.extend_from_slice(&old[to..]);
+        let count = chunk.count() + 1 - removed;
+        let fits = limit.admits(entries.len(), count);
+        if fits {
+            chunk.set(&entries, count);
+        }
+        if let Repr::Many(ring) = &mut self.0 {
+            ring.len = ring.len + 1 - removed;
+        }
+        if !fits {
+            self.replace_chunk(place.chunk, halves(&entries, count, limit));
+        }
+        true
+    }
+
+    /// Puts several chunks in the place of one.
+    fn replace_chunk(&mut self, index: usize, pieces: Vec<Chunk>) {
+        match &mut self.0 {
+            Repr::One(_) => {
+                let len = pieces.iter().map(Chunk::count).sum();
+                self.0 = Repr::Many(Box::new(Ring { chunks: pieces.into(), len }));
+            }
+            Repr::Many(ring) => {
+                let behind = ring.chunks.split_off(index + 1);
+                ring.chunks.pop_back();
+                ring.chunks.extend(pieces);
+                ring.chunks.extend(behind);
+            }
+        }
+        self.settle();
+    }
+
+    /// After `removed` elements went: drops empty chunks and joins small neighbours.
+    fn join_chunks(&mut self, removed: usize, limit: ListLimit) {
+        let Repr::Many(ring) = &mut self.0 else { return };
+        ring.len -= removed;
+        let mut joined = VecDeque::<Chunk>::with_capacity(ring.chunks.len());
+        for chunk in ring.chunks.drain(..).filter(|chunk| chunk.count() > 0) {
+            match joined.back_mut() {
+                Some(last) if limit.admits_joined(last.used() + chunk.used(), last.count() + chunk.count()) => {
+                    let count = last.count() + chunk.count();
+                    last.set(&[last.entries(), chunk.entries()].concat(), count);
+                }
+                _ => joined.push_back(chunk),
+            }
+        }
+        ring.chunks = joined;
+        self.settle();
+    }
+
+    fn walk(&self, start: usize, left: usize, from: End) -> Walk<'_> {
+        let mut walk = Walk { list: self, from, chunk: 0, rest: &[], left };
+        if left > 0 {
+            let place = self.place(start);
+            let chunk = self.chunk(place.chunk);
+            let entries = chunk.entries();
+            walk.chunk = place.chunk;
+            walk.rest = match from {
+                End::Front => &entries[offset(entries, chunk.count(), place.within)..],
+                End::Back => &entries[..offset(entries, chunk.count(), place.within + 1)],
+            };
+        }
+        walk
+    }
+}
+
+impl Ring {
+    #[inline]
+    fn end_mut(&mut self, end: End) -> &mut Chunk {
+        match end {
+            End::Front => self.chunks.front_mut(),
+            End::Back => self.chunks.back_mut(),
+        }
+        .expect("a ring has two chunks or more")
+    }
+}
+
+impl Default for List {
+    fn default() -> Self {
+        List::new()
+    }
+}
+
+/// Where an element is: the chunk, and its number in there.
+#[derive(Clone, Copy)]
+struct Place {
+    chunk: usize,
+    within: usize,
+}
+
+/// Elements in one direction. Not an `Iterator`: an element may be borrowed from the walk itself.
+pub struct Walk<'a> {
+    list: &'a List,
+    /// The end it comes from.
+    from: End,
+    chunk: usize,
+    /// What is left of that chunk.
+    rest: &'a [u8],
+    left: usize,
+}
+
+impl Walk<'_> {
+    /// How many elements are still to come.
+    pub fn remaining(&self) -> usize {
+        self.left
+    }
+
+    #[inline]
+    #[expect(clippy::should_implement_trait, reason = "an iterator could not lend its elements")]
+    pub fn next(&mut self) -> Option<Item<'_>> {
+        if self.left == 0 {
+            return None;
+        }
+        self.left -= 1;
+        if self.rest.is_empty() {
+            self.enter_next();
+        }
+        let rest = self.rest;
+        let (item, size) = match self.from {
+            End::Front => first(rest)?,
+            End::Back => last(rest)?,
+        };
+        self.rest = match self.from {
+            End::Front => &rest[size..],
+            End::Back => &rest[..rest.len() - size],
+        };
+        Some(item)
+    }
+
+    /// Calls `f` with each element.
+    #[inline]
+    pub fn for_each(mut self, mut f: impl FnMut(Item<'_>)) {
+        while let Some(item) = self.next() {
+            f(item);
+        }
+    }
+
+    #[cold]
+    fn enter_next(&mut self) {
+        self.chunk = match self.from {
+            End::Front => self.chunk + 1,
+            End::Back => self.chunk.saturating_sub(1),
+        };
+        self.rest = self.list.chunk(self.chunk).entries();
+    }
+}
+
+/// Numbers of the elements equal to `value`.
+fn matches(entries: &[u8], value: &Encoded<'_>) -> impl Iterator<Item = usize> {
+    walk_entries(entries).enumerate().filter(|(_, entry)| entry[0] == value.first_byte() && value.starts(entry)).map(|(i, _)| i)
+}
+
+/// The entries but for those equal to `value` whose number among these is in `dropped`.
+fn without(entries: &[u8], value: &Encoded<'_>, dropped: std::ops::Range<usize>) -> Vec<u8> {
+    let mut rest = Vec::with_capacity(entries.len());
+    let mut found = 0;
+    for entry in walk_entries(entries) {
+        let equal = value.starts(entry);
+        if !(equal && dropped.contains(&found)) {
+            rest.extend_from_slice(entry);
+        }
+        found += equal as usize;
+    }
+    rest
+}
+
+/// Each element with its sizes.
+fn walk_entries(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (_, size) = first(rest)?;
+        let (entry, behind) = rest.split_at_checked(size)?;
+        rest = behind;
+        Some(entry)
+    })
+}
+
+/// Cuts entries into chunks within the limit, each time at the element nearest to the middle.
+fn halves(entries: &[u8], count: usize, limit: ListLimit) -> Vec<Chunk> {
+    if limit.admits(entries.len(), count) {
+        return vec![Chunk::of(entries, count)];
+    }
+    let (mut at, mut before) = (0, 0);
+    for entry in walk_entries(entries).take(count - 1) {
+        // Cut before the element that spans the middle if that is nearer, but never before the first.
+        let next = at + entry.len();
+        if before > 0 && next > entries.len() / 2 && next - entries.len() / 2 > (entries.len() / 2).saturating_sub(at) {
+            break;
+        }
+        (at, before) = (next, before + 1);
+    }
+    let mut pieces = halves(&entries[..at], before, limit);
+    pieces.extend(halves(&entries[at..], count - before, limit));
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn all(mut walk: Walk<'_>) -> Vec<Vec<u8>> {
+        let mut items = Vec::new();
+        while let Some(item) = walk.next() {
+            items.push(item.to_vec());
+        }
+        items
+    }
+
+    #[test]
+    fn limits_are_those_of_redis() {
+        let of = |value| (ListLimit::from_config(value).bytes + BLOCK_HEADER, ListLimit::from_config(value).items);
+        assert_eq!([of(-1), of(-2), of(-5), of(-9)].map(|(b, _)| b), [4096, 8192, 65536, 65536]);
+        assert_eq!([of(0), of(1), of(128)], [(8192, 1), (8192, 1), (8192, 128)]);
+    }
+
+    #[test]
+    fn long_lists_are_dense_and_can_be_freed_in_slices() {
+        let limit = ListLimit::default();
+        let mut list = List::new();
+        for number in 0..100_000 {
+            list.push_back(format!("element-{number:010}").as_bytes(), limit);
+        }
+        list.check_invariants(limit);
+        assert_eq!(list.len(), 100_000);
+        assert!(list.bytes() < 100_000 * 21, "{}", list.bytes());
+        for index in [0, 1, 49_999, 50_000, 99_999, -1, -100_000] {
+            let want = if index < 0 { index + 100_000 } else { index };
+            assert_eq!(list.get(index, |item| item.to_vec()), Some(format!("element-{want:010}").into_bytes()));
+        }
+        assert!(list.get(100_000, |_| ()).is_none() && list.get(-100_001, |_| ()).is_none() && list.get(i64::MIN, |_| ()).is_none());
+        let mut slices = 0;
+        while !list.free_some(1000) {
+            list.check_invariants(limit);
+            slices += 1;
+        }
+        assert!((60..=100).contains(&slices), "{slices}");
+        assert_eq!((list.len(), list.bytes(), list.chunks()), (0, 0, 0));
+    }
+
+    #[test]
+    fn large_elements_have_their_own_chunk() {
+        let (limit, large) = (ListLimit::from_config(-1), vec![b'l'; 10_000]);
+        let mut list = List::new();
+        for item in [&b"a"[..], b"b", &large, b"c"] {
+            list.push_back(item, limit);
+        }
+        assert_eq!(list.chunks(), 3);
+        assert!(list.insert_after(b"a", &large, limit));
+        list.check_invariants(limit);
+        assert_eq!(list.chunks(), 5);
+        assert_eq!(list.remove(0, &large, limit), 2);
+        assert_eq!((list.chunks(), all(list.iter())), (1, vec![b"a".to_vec(), b"b".to_vec(), b"c".to_vec()]));
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Push(End, Vec<u8>),
+        Fill(End, usize),
+        Pop(End),
+        Set(i64, Vec<u8>),
+        Insert(bool, usize, Vec<u8>),
+        Remove(i64, usize),
+        Trim(i64, i64),
+        Free(usize),
+    }
+
+    fn bytes() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            4 => "[a-c]{0,2}".prop_map(String::into_bytes),
+            3 => (any::<i64>(), 0u32..64).prop_map(|(int, shift)| (int >> shift).to_string().into_bytes()),
+            1 => (0usize..9000).prop_map(|len| vec![b'y'; len]),
+        ]
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let end = || prop_oneof![Just(End::Front), Just(End::Back)];
+        prop_oneof![
+            6 => (end(), bytes()).prop_map(|(e, b)| Step::Push(e, b)),
+            3 => (end(), 0usize..200).prop_map(|(e, n)| Step::Fill(e, n)),
+            4 => end().prop_map(Step::Pop),
+            4 => (-300i64..300, bytes()).prop_map(|(i, b)| Step::Set(i, b)),
+            4 => (any::<bool>(), 0usize..300, bytes()).prop_map(|(a, i, b)| Step::Insert(a, i, b)),
+            3 => (-3i64..4, 0usize..300).prop_map(|(c, i)| Step::Remove(c, i)),
+            1 => (-300i64..100, -50i64..300).prop_map(|(s, e)| Step::Trim(s, e)),
+            1 => (0usize..300).prop_map(Step::Free),
+        ]
+    }
+
+    fn trim_model(model: &mut Vec<Vec<u8>>, start: i64, end: i64) {
+        let len = model.len() as i64;
+        let start = if start < 0 { (start + len).max(0) } else { start };
+        let end = (if end < 0 { end + len } else { end }).min(len - 1);
+        *model = if start > end { Vec::new() } else { model[start as usize..=end as usize].to_vec() };
+    }
+
+    fn remove_model(model: &mut Vec<Vec<u8>>, count: i64, value: &[u8]) -> usize {
+        let mut found: Vec<usize> = (0..model.len()).filter(|&i| model[i] == value).collect();
+        if count < 0 {
+            found.reverse();
+        }
+        if count != 0 {
+            found.truncate(count.unsigned_abs() as usize);
+        }
+        found.sort();
+        found.iter().rev().for_each(|&i| _ = model.remove(i));
+        found.len()
+    }
+
+    proptest! {
+        #[test]
+        fn behaves_as_a_vector(config in prop_oneof![Just(-2i64), Just(-1), 1i64..40], steps in prop::collection::vec(step(), 0..40)) {
+            let limit = ListLimit::from_config(config);
+            let (mut list, mut model) = (List::new(), Vec::<Vec<u8>>::new());
+            for step in steps {
+                match step {
+                    Step::Push(end, b) => {
+                        prop_assert!(list.push(end, &b, limit));
+                        model.insert(if end == End::Front { 0 } else { model.len() }, b);
+                    }
+                    Step::Fill(end, n) => for i in 0..n {
+                        let b = format!("item-{i:030}").into_bytes();
+                        list.push(end, &b, limit);
+                        model.insert(if end == End::Front { 0 } else { model.len() }, b);
+                    },
+                    Step::Pop(end) => {
+                        let want = match end { End::Front if !model.is_empty() => Some(model.remove(0)), _ => model.pop() };
+                        prop_assert_eq!(list.pop(end, |item| item.to_vec()), want);
+                    }
+                    Step::Set(i, b) => {
+                        let at = if i < 0 { i + model.len() as i64 } else { i };
+                        let there = (0..model.len() as i64).contains(&at);
+                        prop_assert_eq!(list.set(i, &b, limit), there);
+                        if there { model[at as usize] = b; }
+                    }
+                    Step::Insert(after, i, b) => {
+                        let pivot = model.get(i).cloned().unwrap_or(b"not there".to_vec());
+                        let at = model.iter().position(|item| *item == pivot);
+                        let done = if after { list.insert_after(&pivot, &b, limit) } else { list.insert_before(&pivot, &b, limit) };
+                        prop_assert_eq!(done, at.is_some());
+                        if let Some(at) = at { model.insert(at + after as usize, b); }
+                    }
+                    Step::Remove(count, i) => {
+                        let value = model.get(i).cloned().unwrap_or(b"a".to_vec());
+                        prop_assert_eq!(list.remove(count, &value, limit), remove_model(&mut model, count, &value));
+                    }
+                    Step::Trim(start, end) => { list.trim(start, end); trim_model(&mut model, start, end); }
+                    Step::Free(budget) => { list.free_some(budget); model.truncate(list.len()); }
+                }
+                list.check_invariants(limit);
+                prop_assert_eq!(list.len(), model.len());
+                prop_assert!(all(list.clone().iter()) == model);
+                let mut reversed = all(list.iter_rev());
+                reversed.reverse();
+                prop_assert!(reversed == model);
+                let (start, count) = (model.len() / 3, model.len() / 2);
+                prop_assert!(all(list.range(start, count)) == model.iter().skip(start).take(count).cloned().collect::<Vec<_>>());
+                prop_assert!(all(list.range_rev(start, count)) == model.iter().rev().skip(start).take(count).cloned().collect::<Vec<_>>());
+            }
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! The values a key can hold, each with its small (packed) and its large encoding.
 
 pub mod bptree;
+pub mod chunk;
 pub mod intset;
 pub mod item;
 pub mod list;
