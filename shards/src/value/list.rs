@@ -6,6 +6,9 @@
 //! counts standing next to each other in the ring. A chunk grows while it is an end of the list, and gives its slack back
 //! when it no longer is.
 //!
+//! Chunks two or more away from both ends are compact where that pays. They are expanded for a reader into a buffer of its
+//! own, and for good when they become an end of the list.
+//!
 //! Edits inside keep chunks within the limits by halving them, and join neighbours that together fill less than three quarters of one.
 
 use std::collections::VecDeque;
@@ -13,7 +16,7 @@ use std::collections::VecDeque;
 use super::chunk::{Chunk, End, entry_size, first, last, offset, write_entry};
 use super::item::{Encoded, Item};
 
-/// A list of byte strings. Invariant: no chunk of a ring is empty, and a ring has two or more.
+/// A list of byte strings. Invariant: no chunk of a ring is empty, a ring has two or more, its ends are not compact.
 #[derive(Clone)]
 pub struct List(Repr);
 
@@ -38,6 +41,8 @@ pub struct ListLimit {
     items: usize,
 }
 
+/// Chunks at each end of a ring that are never made compact: a list that goes back and forth over a boundary pays nothing.
+const OPEN_CHUNKS: usize = 2;
 /// What a block holds beside elements (the buffer's header), so that full chunks are whole powers of two.
 const BLOCK_HEADER: usize = 8;
 /// Upper bound where the limit is a number of elements, as in Redis.
@@ -79,6 +84,7 @@ impl List {
         List(Repr::One(Chunk::new()))
     }
 
+    #[inline]
     pub fn len(&self) -> usize {
         match &self.0 {
             Repr::One(chunk) => chunk.count(),
@@ -110,15 +116,18 @@ impl List {
     }
 
     /// Adds an element in front; false, with nothing changed, only if it is too large for any buffer (about 4 GiB).
+    #[inline]
     pub fn push_front(&mut self, bytes: &[u8], limit: ListLimit) -> bool {
         self.push(End::Front, bytes, limit)
     }
 
     /// Adds an element behind; false as for `push_front`.
+    #[inline]
     pub fn push_back(&mut self, bytes: &[u8], limit: ListLimit) -> bool {
         self.push(End::Back, bytes, limit)
     }
 
+    #[inline]
     pub fn push(&mut self, end: End, bytes: &[u8], limit: ListLimit) -> bool {
         let item = Encoded::new(bytes);
         let size = entry_size(item.size());
@@ -137,15 +146,18 @@ impl List {
     }
 
     /// Removes the first element and returns what `f` makes of it.
+    #[inline]
     pub fn pop_front<R>(&mut self, f: impl FnOnce(Item<'_>) -> R) -> Option<R> {
         self.pop(End::Front, f)
     }
 
     /// Removes the last element and returns what `f` makes of it.
+    #[inline]
     pub fn pop_back<R>(&mut self, f: impl FnOnce(Item<'_>) -> R) -> Option<R> {
         self.pop(End::Back, f)
     }
 
+    #[inline]
     pub fn pop<R>(&mut self, end: End, f: impl FnOnce(Item<'_>) -> R) -> Option<R> {
         match &mut self.0 {
             Repr::One(chunk) => chunk.pop(end, f),
@@ -166,7 +178,8 @@ impl List {
     pub fn get<R>(&self, index: i64, f: impl FnOnce(Item<'_>) -> R) -> Option<R> {
         let place = self.place(self.resolve(index)?);
         let chunk = self.chunk(place.chunk);
-        let entries = chunk.entries();
+        let mut scratch = Vec::new();
+        let entries = chunk.read(&mut scratch);
         let (item, _) = first(&entries[offset(entries, chunk.count(), place.within)..])?;
         Some(f(item))
     }
@@ -193,20 +206,22 @@ impl List {
     pub fn remove(&mut self, count: i64, value: &[u8], limit: ListLimit) -> usize {
         let value = Encoded::new(value);
         let wanted = if count == 0 { usize::MAX } else { usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX) };
-        let mut left = wanted;
+        let (mut left, mut scratch) = (wanted, Vec::new());
         for step in 0..self.chunks() {
             if left == 0 {
                 break;
             }
             let index = if count < 0 { self.chunks() - 1 - step } else { step };
             let chunk = self.chunk_mut(index);
-            let found = matches(chunk.entries(), &value).count();
+            let entries = chunk.read(&mut scratch);
+            let found = matches(entries, &value).count();
             if found > 0 {
                 let taken = found.min(left);
                 let kept_first = if count < 0 { found - taken } else { 0 };
-                let rest = without(chunk.entries(), &value, kept_first..kept_first + taken);
+                let rest = without(entries, &value, kept_first..kept_first + taken);
                 let rest_count = chunk.count() - taken;
                 chunk.set(&rest, rest_count);
+                self.compress(index);
                 left -= taken;
             }
         }
@@ -253,16 +268,15 @@ impl List {
 
     /// Frees about `budget` elements (whole chunks, at least one), so that a huge list can be dropped in slices. True when empty.
     pub fn free_some(&mut self, budget: usize) -> bool {
-        let mut freed = 0;
-        while freed < budget.max(1) && !self.is_empty() {
-            match &mut self.0 {
-                Repr::One(_) => *self = List::new(),
-                Repr::Many(ring) => {
-                    let count = ring.end_mut(End::Back).count();
-                    freed += count;
-                    ring.len -= count;
-                    self.drop_chunk(End::Back);
+        match &mut self.0 {
+            Repr::One(_) => *self = List::new(),
+            Repr::Many(ring) => {
+                let mut freed = 0;
+                while freed < budget.max(1) && let Some(chunk) = ring.chunks.pop_back() {
+                    freed += chunk.count();
                 }
+                ring.len -= freed;
+                self.settle();
             }
         }
         self.is_empty()
@@ -272,6 +286,7 @@ impl List {
     pub fn check_invariants(&self, limit: ListLimit) {
         if let Repr::Many(ring) = &self.0 {
             assert!(ring.chunks.len() > 1);
+            assert!(!ring.chunks[0].is_compact() && !ring.chunks[ring.chunks.len() - 1].is_compact());
             assert_eq!(ring.len, ring.chunks.iter().map(Chunk::count).sum::<usize>());
         }
         for index in 0..self.chunks() {
@@ -317,6 +332,20 @@ impl List {
                 End::Front => ring.chunks.push_front(Chunk::new()),
                 End::Back => ring.chunks.push_back(Chunk::new()),
             }
+            let inside = match end {
+                End::Front => OPEN_CHUNKS,
+                End::Back => ring.chunks.len().saturating_sub(OPEN_CHUNKS + 1),
+            };
+            self.compress(inside);
+        }
+    }
+
+    /// Makes a chunk compact if it is far enough inside, and if that pays.
+    fn compress(&mut self, index: usize) {
+        if let Repr::Many(ring) = &mut self.0 {
+            if index >= OPEN_CHUNKS && index + OPEN_CHUNKS < ring.chunks.len() {
+                ring.chunks[index].compress();
+            }
         }
     }
 
@@ -332,37 +361,38 @@ impl List {
         }
     }
 
-    /// Leaves the ring when there is no more than one chunk in it.
+    /// After chunks went: opens those that are ends now, and leaves the ring when there is no more than one in it.
     fn settle(&mut self) {
         if let Repr::Many(ring) = &mut self.0 {
             match ring.chunks.len() {
                 0 => *self = List::new(),
-                1 => self.0 = Repr::One(ring.chunks.pop_front().unwrap_or_default()),
-                _ => {}
+                1 => {
+                    let mut chunk = ring.chunks.pop_front().unwrap_or_default();
+                    chunk.open();
+                    self.0 = Repr::One(chunk);
+                }
+                _ => {
+                    ring.end_mut(End::Front).open();
+                    ring.end_mut(End::Back).open();
+                }
             }
         }
     }
 
+    /// Drops `count` elements, fewer than there are, from an end.
     fn drop_items(&mut self, end: End, mut count: usize) {
-        while count > 0 {
-            let chunk = self.end_chunk(end);
-            let here = chunk.count();
-            let dropped = here.min(count);
-            if here > count {
-                chunk.drop_items(end, count);
+        if let Repr::Many(ring) = &mut self.0 {
+            ring.len -= count;
+            while ring.end_mut(end).count() <= count {
+                count -= ring.end_mut(end).count();
+                match end {
+                    End::Front => ring.chunks.pop_front(),
+                    End::Back => ring.chunks.pop_back(),
+                };
             }
-            count -= dropped;
-            match &mut self.0 {
-                Repr::One(_) if dropped == here => return *self = List::new(),
-                Repr::One(_) => {}
-                Repr::Many(ring) => {
-                    ring.len -= dropped;
-                    if dropped == here {
-                        self.drop_chunk(end);
-                    }
-                }
-            }
+            self.settle();
         }
+        self.end_chunk(end).drop_items(end, count);
     }
 
     /// The element's number from the head, for an index that counts from the tail if negative.
@@ -395,9 +425,9 @@ impl List {
     }
 
     fn search(&self, value: &[u8]) -> Option<Place> {
-        let value = Encoded::new(value);
+        let (value, mut scratch) = (Encoded::new(value), Vec::new());
         (0..self.chunks()).find_map(|chunk| {
-            let within = matches(self.chunk(chunk).entries(), &value).next()?;
+            let within = matches(self.chunk(chunk).read(&mut scratch), &value).next()?;
             Some(Place { chunk, within })
         })
     }
@@ -407,7 +437,8 @@ impl List {
         let item = Encoded::new(bytes);
         let size = entry_size(item.size());
         let chunk = self.chunk_mut(place.chunk);
-        let old = chunk.entries();
+        let mut scratch = Vec::new();
+        let old = chunk.read(&mut scratch);
         let from = offset(old, chunk.count(), place.within);
         let to = from + offset(&old[from..], chunk.count() - place.within, removed);
         if u32::try_from(old.len() - (to - from) + size).is_err() {
@@ -426,7 +457,9 @@ impl List {
         if let Repr::Many(ring) = &mut self.0 {
             ring.len = ring.len + 1 - removed;
         }
-        if !fits {
+        if fits {
+            self.compress(place.chunk);
+        } else {
             self.replace_chunk(place.chunk, halves(&entries, count, limit));
         }
         true
@@ -434,6 +467,7 @@ impl List {
 
     /// Puts several chunks in the place of one.
     fn replace_chunk(&mut self, index: usize, pieces: Vec<Chunk>) {
+        let added = pieces.len();
         match &mut self.0 {
             Repr::One(_) => {
                 let len = pieces.iter().map(Chunk::count).sum();
@@ -447,6 +481,7 @@ impl List {
             }
         }
         self.settle();
+        (index..index + added).for_each(|piece| self.compress(piece));
     }
 
     /// After `removed` elements went: drops empty chunks and joins small neighbours.
@@ -454,11 +489,14 @@ impl List {
         let Repr::Many(ring) = &mut self.0 else { return };
         ring.len -= removed;
         let mut joined = VecDeque::<Chunk>::with_capacity(ring.chunks.len());
-        for chunk in ring.chunks.drain(..).filter(|chunk| chunk.count() > 0) {
+        for mut chunk in ring.chunks.drain(..).filter(|chunk| chunk.count() > 0) {
             match joined.back_mut() {
                 Some(last) if limit.admits_joined(last.used() + chunk.used(), last.count() + chunk.count()) => {
                     let count = last.count() + chunk.count();
-                    last.set(&[last.entries(), chunk.entries()].concat(), count);
+                    last.open();
+                    chunk.open();
+                    let (mut none, mut nothing) = (Vec::new(), Vec::new());
+                    last.set(&[last.read(&mut none), chunk.read(&mut nothing)].concat(), count);
                 }
                 _ => joined.push_back(chunk),
             }
@@ -468,16 +506,15 @@ impl List {
     }
 
     fn walk(&self, start: usize, left: usize, from: End) -> Walk<'_> {
-        let mut walk = Walk { list: self, from, chunk: 0, rest: &[], left };
+        let mut walk = Walk { list: self, from, chunk: 0, plain: &[], expanded: Vec::new(), at: 0, end: 0, left };
         if left > 0 {
             let place = self.place(start);
-            let chunk = self.chunk(place.chunk);
-            let entries = chunk.entries();
-            walk.chunk = place.chunk;
-            walk.rest = match from {
-                End::Front => &entries[offset(entries, chunk.count(), place.within)..],
-                End::Back => &entries[..offset(entries, chunk.count(), place.within + 1)],
-            };
+            walk.enter(place.chunk);
+            let (data, count) = (walk.data(), self.chunk(place.chunk).count());
+            match from {
+                End::Front => walk.at = offset(data, count, place.within),
+                End::Back => walk.end = offset(data, count, place.within + 1),
+            }
         }
         walk
     }
@@ -513,8 +550,12 @@ pub struct Walk<'a> {
     /// The end it comes from.
     from: End,
     chunk: usize,
-    /// What is left of that chunk.
-    rest: &'a [u8],
+    /// The elements of that chunk; if it is compact they are in `expanded`, and this is empty.
+    plain: &'a [u8],
+    expanded: Vec<u8>,
+    /// What is still to come of them is `at..end`.
+    at: usize,
+    end: usize,
     left: usize,
 }
 
@@ -531,19 +572,25 @@ impl Walk<'_> {
             return None;
         }
         self.left -= 1;
-        if self.rest.is_empty() {
-            self.enter_next();
+        if self.at == self.end {
+            self.enter(match self.from {
+                End::Front => self.chunk + 1,
+                End::Back => self.chunk.saturating_sub(1),
+            });
         }
-        let rest = self.rest;
-        let (item, size) = match self.from {
-            End::Front => first(rest)?,
-            End::Back => last(rest)?,
-        };
-        self.rest = match self.from {
-            End::Front => &rest[size..],
-            End::Back => &rest[..rest.len() - size],
-        };
-        Some(item)
+        let (at, end) = (self.at, self.end);
+        match self.from {
+            End::Front => {
+                let (_, size) = first(&self.data()[at..end])?;
+                self.at += size;
+            }
+            End::Back => {
+                let (_, size) = last(&self.data()[at..end])?;
+                self.end -= size;
+            }
+        }
+        let start = if self.from == End::Front { at } else { self.end };
+        Item::decode(&self.data()[start..end]).map(|(item, _)| item)
     }
 
     /// Calls `f` with each element.
@@ -554,19 +601,28 @@ impl Walk<'_> {
         }
     }
 
+    #[inline]
+    fn data(&self) -> &[u8] {
+        if self.plain.is_empty() { &self.expanded } else { self.plain }
+    }
+
     #[cold]
-    fn enter_next(&mut self) {
-        self.chunk = match self.from {
-            End::Front => self.chunk + 1,
-            End::Back => self.chunk.saturating_sub(1),
+    fn enter(&mut self, index: usize) {
+        let chunk = self.list.chunk(index);
+        self.chunk = index;
+        self.plain = if chunk.is_compact() {
+            chunk.read(&mut self.expanded);
+            &[]
+        } else {
+            chunk.entries()
         };
-        self.rest = self.list.chunk(self.chunk).entries();
+        (self.at, self.end) = (0, self.data().len());
     }
 }
 
 /// Numbers of the elements equal to `value`.
 fn matches(entries: &[u8], value: &Encoded<'_>) -> impl Iterator<Item = usize> {
-    walk_entries(entries).enumerate().filter(|(_, entry)| entry[0] == value.first_byte() && value.starts(entry)).map(|(i, _)| i)
+    walk_entries(entries).enumerate().filter(|(_, entry)| value.starts(entry)).map(|(i, _)| i)
 }
 
 /// The entries but for those equal to `value` whose number among these is in `dropped`.

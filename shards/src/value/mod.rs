@@ -2,6 +2,7 @@
 
 pub mod bptree;
 pub mod chunk;
+pub mod front;
 pub mod intset;
 pub mod item;
 pub mod list;
