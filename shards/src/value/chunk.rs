@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A push writes into the gap at its side. When that is used up, the elements slide inside the buffer if enough is free at the
-//! other side, and otherwise move to a buffer a quarter larger: a chunk has little slack, at a few copies per byte.
+//! other side, and otherwise move to a somewhat larger buffer: a chunk has little slack, at a few copies per byte.
 //!
 //! A chunk that is not in use can be made compact ([`front`](super::front)); it must be opened before it is edited.
 
@@ -40,6 +40,15 @@ const SIZE32: u8 = 255;
 pub enum End {
     Front,
     Back,
+}
+
+/// How a buffer that is full grows.
+#[derive(Clone, Copy, Debug)]
+pub struct Growth {
+    /// By one part in this many, and up to the next size class.
+    pub share: usize,
+    /// To no more bytes than this, except for what a single element needs.
+    pub area_max: usize,
 }
 
 impl Chunk {
@@ -77,12 +86,18 @@ impl Chunk {
     /// The elements; if compact, expanded into `scratch`.
     #[inline]
     pub fn read<'a>(&'a self, scratch: &'a mut Vec<u8>) -> &'a [u8] {
+        self.read_first(self.count(), scratch)
+    }
+
+    /// The first `count` elements, or more; if compact, expanded into `scratch`.
+    #[inline]
+    pub fn read_first<'a>(&'a self, count: usize, scratch: &'a mut Vec<u8>) -> &'a [u8] {
         if !self.is_compact() {
             return self.entries();
         }
         scratch.clear();
         scratch.reserve(self.used());
-        front::expand(self.buffer.bytes(), scratch);
+        front::expand(self.buffer.bytes(), count, scratch);
         scratch
     }
 
@@ -116,15 +131,15 @@ impl Chunk {
         &self.buffer.bytes()[self.start as usize..self.end()]
     }
 
-    /// Adds an element, in a buffer that may grow to `area_max` bytes, or to what it needs. False if that exceeds 4 GiB.
+    /// Adds an element. False if the buffer would exceed 4 GiB.
     #[inline]
-    pub fn push(&mut self, end: End, item: &Encoded<'_>, area_max: usize) -> bool {
+    pub fn push(&mut self, end: End, item: &Encoded<'_>, growth: Growth) -> bool {
         let size = entry_size(item.size());
         let room = match end {
             End::Front => self.start as usize,
             End::Back => self.buffer.len() - self.end(),
         };
-        if room < size && !self.make_room(end, size, area_max) {
+        if room < size && !self.make_room(end, size, growth) {
             return false;
         }
         let at = match end {
@@ -219,9 +234,9 @@ impl Chunk {
     }
 
     #[cold]
-    fn make_room(&mut self, end: End, size: usize, area_max: usize) -> bool {
+    fn make_room(&mut self, end: End, size: usize, growth: Growth) -> bool {
         let (used, area) = (self.used(), self.buffer.len());
-        let slack = (used / 4).min(area_max.saturating_sub(used + size));
+        let slack = (used / growth.share.max(1)).min(growth.area_max.saturating_sub(used + size));
         let need = used + size + slack;
         let new_area = if need <= area { area } else { fill_class(need.max(AREA_MIN)) };
         if u32::try_from(new_area).is_err() {
@@ -306,7 +321,7 @@ pub fn last(entries: &[u8]) -> Option<(Item<'_>, usize)> {
     Some((item, whole))
 }
 
-/// Byte offset of the element number `index` of `count`; the end if there is none. Walks from the nearer end.
+/// Byte offset of the element number `index` of the `count` that `entries` holds; the end if there is none. Walks from the nearer end.
 pub fn offset(entries: &[u8], count: usize, index: usize) -> usize {
     if index >= count {
         return entries.len();
@@ -331,17 +346,18 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::VecDeque;
 
-    const AREA_MAX: usize = 300;
+    const SMALL: Growth = Growth { share: 4, area_max: 300 };
+    const TIGHT: Growth = Growth { share: 8, area_max: 8184 };
 
     #[test]
     fn short_lists_are_tight() {
         let mut chunk = Chunk::new();
         for item in ["a", "b", "c", "1", "2"] {
-            assert!(chunk.push(End::Back, &Encoded::new(item.as_bytes()), AREA_MAX));
+            assert!(chunk.push(End::Back, &Encoded::new(item.as_bytes()), SMALL));
         }
         assert_eq!((chunk.used(), chunk.heap_bytes()), (13, 32));
         for _ in 0..200 {
-            chunk.push(End::Back, &Encoded::new(b"element-0000000001"), 8176);
+            chunk.push(End::Back, &Encoded::new(b"element-0000000001"), TIGHT);
         }
         assert!(chunk.heap_bytes() < 4013 * 13 / 10, "{}", chunk.heap_bytes());
         chunk.shrink();
@@ -352,7 +368,7 @@ mod tests {
     fn a_queue_stays_small() {
         let mut chunk = Chunk::new();
         for round in 0..10_000i64 {
-            chunk.push(End::Back, &Encoded::int(round), 8176);
+            chunk.push(End::Back, &Encoded::int(round), TIGHT);
             if round >= 20 {
                 assert_eq!(chunk.pop(End::Front, |item| item == Item::Int(round - 20)), Some(true));
             }
@@ -369,8 +385,8 @@ mod tests {
                 let item = Encoded::new(&bytes);
                 let end = if kind % 2 == 0 { End::Front } else { End::Back };
                 match (kind, end) {
-                    (0..4, End::Front) => { chunk.push(end, &item, AREA_MAX); model.push_front(bytes); }
-                    (0..4, End::Back) => { chunk.push(end, &item, AREA_MAX); model.push_back(bytes); }
+                    (0..4, End::Front) => { chunk.push(end, &item, SMALL); model.push_front(bytes); }
+                    (0..4, End::Back) => { chunk.push(end, &item, SMALL); model.push_back(bytes); }
                     (4..6, End::Front) => prop_assert_eq!(chunk.pop(end, |item| item.to_vec()), model.pop_front()),
                     (4..6, End::Back) => prop_assert_eq!(chunk.pop(end, |item| item.to_vec()), model.pop_back()),
                     (6..8, _) => {

@@ -52,10 +52,11 @@ pub fn compress(entries: &[u8], out: &mut Vec<u8>) -> bool {
     worth(entries.len(), out.len())
 }
 
-/// Appends the entries that `coded` is the compact form of.
-pub fn expand(mut coded: &[u8], out: &mut Vec<u8>) {
+/// Appends the entries that `coded` is the compact form of, or the first `count` of them.
+pub fn expand(mut coded: &[u8], count: usize, out: &mut Vec<u8>) {
     let (mut before, mut before_size) = (out.len(), 0);
-    while let [token, rest @ ..] = coded {
+    for _ in 0..count {
+        let [token, rest @ ..] = coded else { break };
         let at = out.len();
         let from_rest = match *token {
             0 => {
@@ -110,7 +111,7 @@ fn shared_prefix(a: &[u8], b: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::chunk::{Chunk, End};
+    use super::super::chunk::{Chunk, End, Growth};
     use super::super::item::Encoded;
     use super::*;
     use proptest::prelude::*;
@@ -118,7 +119,7 @@ mod tests {
     fn entries(items: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
         let mut chunk = Chunk::new();
         for item in items {
-            chunk.push(End::Back, &Encoded::new(&item), 8192);
+            chunk.push(End::Back, &Encoded::new(&item), Growth { share: 4, area_max: 8184 });
         }
         let mut scratch = Vec::new();
         chunk.read(&mut scratch).to_vec()
@@ -127,7 +128,7 @@ mod tests {
     fn coded_size(entries: &[u8]) -> Option<usize> {
         let (mut coded, mut back) = (Vec::new(), b"kept".to_vec());
         compress(entries, &mut coded).then(|| {
-            expand(&coded, &mut back);
+            expand(&coded, usize::MAX, &mut back);
             assert!(back[4..] == *entries);
             coded.len()
         })

@@ -13,7 +13,7 @@
 
 use std::collections::VecDeque;
 
-use super::chunk::{Chunk, End, entry_size, first, last, offset, write_entry};
+use super::chunk::{Chunk, End, Growth, entry_size, first, last, offset, write_entry};
 use super::item::{Encoded, Item};
 
 /// A list of byte strings. Invariant: no chunk of a ring is empty, a ring has two or more, its ends are not compact.
@@ -43,6 +43,9 @@ pub struct ListLimit {
 
 /// Chunks at each end of a ring that are never made compact: a list that goes back and forth over a boundary pays nothing.
 const OPEN_CHUNKS: usize = 2;
+/// Growth of a chunk that is alone, where slack counts, and of the ends of a ring, where copies do.
+const TIGHT: usize = 8;
+const DOUBLE: usize = 1;
 /// What a block holds beside elements (the buffer's header), so that full chunks are whole powers of two.
 const BLOCK_HEADER: usize = 8;
 /// Upper bound where the limit is a number of elements, as in Redis.
@@ -138,11 +141,14 @@ impl List {
         if !limit.admits(chunk.used() + size, chunk.count() + 1) {
             self.add_chunk(end);
         }
-        let pushed = self.end_chunk(end).push(end, &item, limit.bytes);
-        if let Repr::Many(ring) = &mut self.0 {
-            ring.len += pushed as usize;
+        match &mut self.0 {
+            Repr::One(chunk) => chunk.push(end, &item, Growth { share: TIGHT, area_max: limit.bytes }),
+            Repr::Many(ring) => {
+                let pushed = ring.end_mut(end).push(end, &item, Growth { share: DOUBLE, area_max: limit.bytes });
+                ring.len += pushed as usize;
+                pushed
+            }
         }
-        pushed
     }
 
     /// Removes the first element and returns what `f` makes of it.
@@ -179,8 +185,9 @@ impl List {
         let place = self.place(self.resolve(index)?);
         let chunk = self.chunk(place.chunk);
         let mut scratch = Vec::new();
-        let entries = chunk.read(&mut scratch);
-        let (item, _) = first(&entries[offset(entries, chunk.count(), place.within)..])?;
+        let entries = chunk.read_first(place.within + 1, &mut scratch);
+        let count = if chunk.is_compact() { place.within + 1 } else { chunk.count() };
+        let (item, _) = first(&entries[offset(entries, count, place.within)..])?;
         Some(f(item))
     }
 

@@ -40,7 +40,7 @@ unsafe impl Sync for Thin {}
 
 impl Thin {
     pub const fn new() -> Self {
-        Thin(NonNull::from_ref(&EMPTY))
+        Thin(NonNull::new((&raw const EMPTY).cast_mut()).expect("a static has an address"))
     }
 
     #[inline]
