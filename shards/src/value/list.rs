@@ -8,13 +8,15 @@
 //!
 //! Chunks two or more away from both ends are compact where that pays. They are expanded for a reader into a buffer of its
 //! own, and for good when they become an end of the list.
-//!
-//! Edits inside keep chunks within the limits by halving them, and join neighbours that together fill less than three quarters of one.
+
+mod edit;
+mod walk;
 
 use std::collections::VecDeque;
 
-use super::chunk::{Chunk, End, Growth, entry_size, first, last, offset, write_entry};
+use super::chunk::{Chunk, End, Growth, entry_size, first, offset};
 use super::item::{Encoded, Item};
+pub use walk::Walk;
 
 /// A list of byte strings. Invariant: no chunk of a ring is empty, a ring has two or more, its ends are not compact.
 #[derive(Clone)]
@@ -191,54 +193,6 @@ impl List {
         Some(f(item))
     }
 
-    /// Replaces the element at `index`, which counts from the tail if negative; false if there is none.
-    pub fn set(&mut self, index: i64, bytes: &[u8], limit: ListLimit) -> bool {
-        let Some(index) = self.resolve(index) else { return false };
-        let place = self.place(index);
-        self.splice(place, 1, bytes, limit)
-    }
-
-    /// Puts `bytes` before the first element equal to `pivot`; false if there is none.
-    pub fn insert_before(&mut self, pivot: &[u8], bytes: &[u8], limit: ListLimit) -> bool {
-        self.search(pivot).is_some_and(|place| self.splice(place, 0, bytes, limit))
-    }
-
-    /// Puts `bytes` behind the first element equal to `pivot`; false if there is none.
-    pub fn insert_after(&mut self, pivot: &[u8], bytes: &[u8], limit: ListLimit) -> bool {
-        let after = |place: Place| Place { within: place.within + 1, ..place };
-        self.search(pivot).is_some_and(|place| self.splice(after(place), 0, bytes, limit))
-    }
-
-    /// Removes elements equal to `value`: the first `count`, the last `-count`, or all if 0. Returns how many there were.
-    pub fn remove(&mut self, count: i64, value: &[u8], limit: ListLimit) -> usize {
-        let value = Encoded::new(value);
-        let wanted = if count == 0 { usize::MAX } else { usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX) };
-        let (mut left, mut scratch) = (wanted, Vec::new());
-        for step in 0..self.chunks() {
-            if left == 0 {
-                break;
-            }
-            let index = if count < 0 { self.chunks() - 1 - step } else { step };
-            let chunk = self.chunk_mut(index);
-            let entries = chunk.read(&mut scratch);
-            let found = matches(entries, &value).count();
-            if found > 0 {
-                let taken = found.min(left);
-                let kept_first = if count < 0 { found - taken } else { 0 };
-                let rest = without(entries, &value, kept_first..kept_first + taken);
-                let rest_count = chunk.count() - taken;
-                chunk.set(&rest, rest_count);
-                self.compress(index);
-                left -= taken;
-            }
-        }
-        let removed = wanted - left;
-        if removed > 0 {
-            self.join_chunks(removed, limit);
-        }
-        removed
-    }
-
     /// Keeps the elements from `start` to `end` inclusive, which count from the tail if negative (LTRIM).
     pub fn trim(&mut self, start: i64, end: i64) {
         let len = self.len();
@@ -251,26 +205,6 @@ impl List {
         }
         self.drop_items(End::Back, len - kept_end);
         self.drop_items(End::Front, start);
-    }
-
-    /// Walks `len` elements from number `start` on, or as many as there are.
-    pub fn range(&self, start: usize, len: usize) -> Walk<'_> {
-        let left = len.min(self.len().saturating_sub(start));
-        self.walk(start, left, End::Front)
-    }
-
-    /// Walks backwards from the element that is number `start` counted from the tail (the last is number 0).
-    pub fn range_rev(&self, start: usize, len: usize) -> Walk<'_> {
-        let behind = self.len().saturating_sub(start);
-        self.walk(behind.saturating_sub(1), len.min(behind), End::Back)
-    }
-
-    pub fn iter(&self) -> Walk<'_> {
-        self.range(0, usize::MAX)
-    }
-
-    pub fn iter_rev(&self) -> Walk<'_> {
-        self.range_rev(0, usize::MAX)
     }
 
     /// Frees about `budget` elements (whole chunks, at least one), so that a huge list can be dropped in slices. True when empty.
@@ -431,100 +365,6 @@ impl List {
         Place { chunk: 0, within: 0 }
     }
 
-    fn search(&self, value: &[u8]) -> Option<Place> {
-        let (value, mut scratch) = (Encoded::new(value), Vec::new());
-        (0..self.chunks()).find_map(|chunk| {
-            let within = matches(self.chunk(chunk).read(&mut scratch), &value).next()?;
-            Some(Place { chunk, within })
-        })
-    }
-
-    /// Replaces `removed` elements from `place` on (in its chunk) by `bytes`.
-    fn splice(&mut self, place: Place, removed: usize, bytes: &[u8], limit: ListLimit) -> bool {
-        let item = Encoded::new(bytes);
-        let size = entry_size(item.size());
-        let chunk = self.chunk_mut(place.chunk);
-        let mut scratch = Vec::new();
-        let old = chunk.read(&mut scratch);
-        let from = offset(old, chunk.count(), place.within);
-        let to = from + offset(&old[from..], chunk.count() - place.within, removed);
-        if u32::try_from(old.len() - (to - from) + size).is_err() {
-            return false;
-        }
-        let mut entries = Vec::with_capacity(old.len() + size);
-        entries.extend_from_slice(&old[..from]);
-        entries.resize(from + size, 0);
-        write_entry(&item, &mut entries[from..]);
-        entries.extend_from_slice(&old[to..]);
-        let count = chunk.count() + 1 - removed;
-        let fits = limit.admits(entries.len(), count);
-        if fits {
-            chunk.set(&entries, count);
-        }
-        if let Repr::Many(ring) = &mut self.0 {
-            ring.len = ring.len + 1 - removed;
-        }
-        if fits {
-            self.compress(place.chunk);
-        } else {
-            self.replace_chunk(place.chunk, halves(&entries, count, limit));
-        }
-        true
-    }
-
-    /// Puts several chunks in the place of one.
-    fn replace_chunk(&mut self, index: usize, pieces: Vec<Chunk>) {
-        let added = pieces.len();
-        match &mut self.0 {
-            Repr::One(_) => {
-                let len = pieces.iter().map(Chunk::count).sum();
-                self.0 = Repr::Many(Box::new(Ring { chunks: pieces.into(), len }));
-            }
-            Repr::Many(ring) => {
-                let behind = ring.chunks.split_off(index + 1);
-                ring.chunks.pop_back();
-                ring.chunks.extend(pieces);
-                ring.chunks.extend(behind);
-            }
-        }
-        self.settle();
-        (index..index + added).for_each(|piece| self.compress(piece));
-    }
-
-    /// After `removed` elements went: drops empty chunks and joins small neighbours.
-    fn join_chunks(&mut self, removed: usize, limit: ListLimit) {
-        let Repr::Many(ring) = &mut self.0 else { return };
-        ring.len -= removed;
-        let mut joined = VecDeque::<Chunk>::with_capacity(ring.chunks.len());
-        for mut chunk in ring.chunks.drain(..).filter(|chunk| chunk.count() > 0) {
-            match joined.back_mut() {
-                Some(last) if limit.admits_joined(last.used() + chunk.used(), last.count() + chunk.count()) => {
-                    let count = last.count() + chunk.count();
-                    last.open();
-                    chunk.open();
-                    let (mut none, mut nothing) = (Vec::new(), Vec::new());
-                    last.set(&[last.read(&mut none), chunk.read(&mut nothing)].concat(), count);
-                }
-                _ => joined.push_back(chunk),
-            }
-        }
-        ring.chunks = joined;
-        self.settle();
-    }
-
-    fn walk(&self, start: usize, left: usize, from: End) -> Walk<'_> {
-        let mut walk = Walk { list: self, from, chunk: 0, plain: &[], expanded: Vec::new(), at: 0, end: 0, left };
-        if left > 0 {
-            let place = self.place(start);
-            walk.enter(place.chunk);
-            let (data, count) = (walk.data(), self.chunk(place.chunk).count());
-            match from {
-                End::Front => walk.at = offset(data, count, place.within),
-                End::Back => walk.end = offset(data, count, place.within + 1),
-            }
-        }
-        walk
-    }
 }
 
 impl Ring {
@@ -549,130 +389,6 @@ impl Default for List {
 struct Place {
     chunk: usize,
     within: usize,
-}
-
-/// Elements in one direction. Not an `Iterator`: an element may be borrowed from the walk itself.
-pub struct Walk<'a> {
-    list: &'a List,
-    /// The end it comes from.
-    from: End,
-    chunk: usize,
-    /// The elements of that chunk; if it is compact they are in `expanded`, and this is empty.
-    plain: &'a [u8],
-    expanded: Vec<u8>,
-    /// What is still to come of them is `at..end`.
-    at: usize,
-    end: usize,
-    left: usize,
-}
-
-impl Walk<'_> {
-    /// How many elements are still to come.
-    pub fn remaining(&self) -> usize {
-        self.left
-    }
-
-    #[inline]
-    #[expect(clippy::should_implement_trait, reason = "an iterator could not lend its elements")]
-    pub fn next(&mut self) -> Option<Item<'_>> {
-        if self.left == 0 {
-            return None;
-        }
-        self.left -= 1;
-        if self.at == self.end {
-            self.enter(match self.from {
-                End::Front => self.chunk + 1,
-                End::Back => self.chunk.saturating_sub(1),
-            });
-        }
-        let (at, end) = (self.at, self.end);
-        match self.from {
-            End::Front => {
-                let (_, size) = first(&self.data()[at..end])?;
-                self.at += size;
-            }
-            End::Back => {
-                let (_, size) = last(&self.data()[at..end])?;
-                self.end -= size;
-            }
-        }
-        let start = if self.from == End::Front { at } else { self.end };
-        Item::decode(&self.data()[start..end]).map(|(item, _)| item)
-    }
-
-    /// Calls `f` with each element.
-    #[inline]
-    pub fn for_each(mut self, mut f: impl FnMut(Item<'_>)) {
-        while let Some(item) = self.next() {
-            f(item);
-        }
-    }
-
-    #[inline]
-    fn data(&self) -> &[u8] {
-        if self.plain.is_empty() { &self.expanded } else { self.plain }
-    }
-
-    #[cold]
-    fn enter(&mut self, index: usize) {
-        let chunk = self.list.chunk(index);
-        self.chunk = index;
-        self.plain = if chunk.is_compact() {
-            chunk.read(&mut self.expanded);
-            &[]
-        } else {
-            chunk.entries()
-        };
-        (self.at, self.end) = (0, self.data().len());
-    }
-}
-
-/// Numbers of the elements equal to `value`.
-fn matches(entries: &[u8], value: &Encoded<'_>) -> impl Iterator<Item = usize> {
-    walk_entries(entries).enumerate().filter(|(_, entry)| value.starts(entry)).map(|(i, _)| i)
-}
-
-/// The entries but for those equal to `value` whose number among these is in `dropped`.
-fn without(entries: &[u8], value: &Encoded<'_>, dropped: std::ops::Range<usize>) -> Vec<u8> {
-    let mut rest = Vec::with_capacity(entries.len());
-    let mut found = 0;
-    for entry in walk_entries(entries) {
-        let equal = value.starts(entry);
-        if !(equal && dropped.contains(&found)) {
-            rest.extend_from_slice(entry);
-        }
-        found += equal as usize;
-    }
-    rest
-}
-
-/// Each element with its sizes.
-fn walk_entries(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
-    std::iter::from_fn(move || {
-        let (_, size) = first(rest)?;
-        let (entry, behind) = rest.split_at_checked(size)?;
-        rest = behind;
-        Some(entry)
-    })
-}
-
-/// Cuts entries into chunks within the limit, each time at the element nearest to the middle.
-fn halves(entries: &[u8], count: usize, limit: ListLimit) -> Vec<Chunk> {
-    if limit.admits(entries.len(), count) {
-        return vec![Chunk::of(entries, count)];
-    }
-    let (mut at, mut before) = (0, 0);
-    for entry in walk_entries(entries).take(count - 1) {
-        // Cut before the element that spans the middle if that is nearer, but never before the first.
-        let next = at + entry.len();
-        if before > 0 && next > entries.len() / 2 && next - entries.len() / 2 > (entries.len() / 2).saturating_sub(at) {
-            break;
-        }
-        (at, before) = (next, before + 1);
-    }
-    let mut pieces = halves(&entries[..at], before, limit);
-    pieces.extend(halves(&entries[at..], count - before, limit));
-    pieces
 }
 
 #[cfg(test)]
