@@ -420,7 +420,7 @@ mod tests {
         }
         list.check_invariants(limit);
         assert_eq!(list.len(), 100_000);
-        assert!(list.bytes() < 100_000 * 21, "{}", list.bytes());
+        assert!(list.bytes() < 100_000 * 3, "{}", list.bytes());
         for index in [0, 1, 49_999, 50_000, 99_999, -1, -100_000] {
             let want = if index < 0 { index + 100_000 } else { index };
             assert_eq!(list.get(index, |item| item.to_vec()), Some(format!("element-{want:010}").into_bytes()));
