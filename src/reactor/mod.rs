@@ -12,6 +12,7 @@
 //! [`Ring::submit_and_wait`], which is the turn's only system call.
 
 pub mod buffers;
+mod enter;
 pub mod features;
 pub mod listener;
 pub mod ring;
