@@ -28,6 +28,8 @@ pub struct Spec {
     /// Finds the keys where the key specs cannot say it exactly.
     pub find_keys: Option<fn(Args<'_>, &mut Vec<KeyUse>) -> Result<(), InvalidKeys>>,
     pub route: Route,
+    /// Uses keys of databases other than the selected one, or selects another.
+    pub spans_databases: bool,
     pub args: &'static [Arg],
     /// COMMAND INFO's command tips, as `name:value` or a bare word.
     pub tips: &'static [&'static str],
@@ -51,6 +53,7 @@ impl Spec {
         keys: &[],
         find_keys: None,
         route: Route::Keys,
+        spans_databases: false,
         args: &[],
         tips: &[],
         history: &[],

@@ -1,0 +1,5 @@
+//! What the node tells about itself: slow commands, latency events, the log.
+
+pub mod latency;
+pub mod log;
+pub mod slowlog;
