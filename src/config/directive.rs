@@ -5,6 +5,7 @@
 //! read and print themselves ([`Setting`]); this module knows nothing of files, commands or what a directive does.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use super::table::Config;
 
@@ -167,6 +168,12 @@ pub struct Directive {
     pub spec: Spec,
     pub(super) read: fn(&Config) -> &dyn Setting,
     pub(super) write: fn(&mut Config) -> &mut dyn Setting,
+}
+
+impl fmt::Debug for Directive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Directive({})", self.name)
+    }
 }
 
 impl Directive {

@@ -29,7 +29,7 @@ pub const INCLUDE_DEPTH_MAX: usize = 16;
 const RETIRED: &[&str] = &["list-max-ziplist-entries", "list-max-ziplist-value", "lua-replicate-commands"];
 
 /// Directives that are no settings: they name something, any number of times.
-const DECLARATIONS: &[&str] = &["include", "rename-command", "user", "loadmodule", "sentinel"];
+pub(super) const DECLARATIONS: &[&str] = &["include", "rename-command", "user", "loadmodule", "sentinel"];
 
 const COMMENT_HINT: &str = "Hint: a comment must stand on its own line.";
 
