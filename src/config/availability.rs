@@ -3,11 +3,9 @@
 //! The two lists below are the only place that knows about missing parts; a part that arrives loses its line. They judge
 //! a loaded configuration and log nothing themselves.
 
-use std::collections::BTreeSet;
-
 use super::directive::Effect;
 use super::load::Loaded;
-use super::table::DIRECTIVES;
+use super::table::{Config, DIRECTIVES};
 
 /// A missing part, and how a configuration asks for it.
 struct Missing {
@@ -19,7 +17,7 @@ struct Missing {
 const WARNED: &[Missing] = &[
     Missing { part: "The append-only file (appendonly yes)", asked_for_by: |l| l.config.appendonly },
     Missing { part: "Replication (replicaof)", asked_for_by: |l| l.config.replicaof.is_some() },
-    Missing { part: "Sentinel inside a data node (sentinel lines)", asked_for_by: |l| !l.sentinel.is_empty() },
+    Missing { part: "Sentinel inside a data node (sentinel lines)", asked_for_by: |l| !l.declared.sentinel.is_empty() },
     Missing { part: "Logging to syslog (syslog-enabled yes)", asked_for_by: |l| l.config.syslog_enabled },
 ];
 
@@ -27,7 +25,7 @@ const WARNED: &[Missing] = &[
 const REFUSED: &[Missing] = &[
     Missing { part: "Cluster mode (cluster-enabled yes)", asked_for_by: |l| l.config.cluster_enabled },
     Missing { part: "TLS (tls-port)", asked_for_by: |l| l.config.tls_port > 0 },
-    Missing { part: "Loading modules (loadmodule)", asked_for_by: |l| !l.modules.is_empty() },
+    Missing { part: "Loading modules (loadmodule)", asked_for_by: |l| !l.declared.modules.is_empty() },
 ];
 
 /// The sentence to refuse the start with, if the configuration asks for something it cannot do without.
@@ -45,13 +43,17 @@ pub fn not_available(part: &str) -> String {
 pub fn notices(loaded: &Loaded) -> Vec<String> {
     let missing = WARNED.iter().filter(|missing| (missing.asked_for_by)(loaded));
     let mut notices: Vec<String> = missing.map(|missing| not_available(missing.part)).collect();
-    notices.extend(without_effect(&loaded.mentioned));
+    notices.extend(without_effect(loaded));
     notices
 }
 
-fn without_effect(mentioned: &BTreeSet<&'static str>) -> impl Iterator<Item = String> {
-    let set = DIRECTIVES.iter().filter(|directive| mentioned.contains(directive.name));
-    set.filter_map(|directive| match directive.spec.effect {
+/// A line for each directive without effect that was given another value than its default. A default asks for nothing:
+/// Redis's own sample file spells out many of them.
+fn without_effect(loaded: &Loaded) -> impl Iterator<Item = String> {
+    let defaults = Config::default();
+    let set = DIRECTIVES.iter().filter(|directive| loaded.mentioned.contains(directive.name));
+    let changed = set.filter(move |directive| directive.text(&loaded.config) != directive.text(&defaults));
+    changed.filter_map(|directive| match directive.spec.effect {
         Effect::Honoured => None,
         Effect::Accepted(why) => Some(format!("'{}' is accepted but has no effect: {why}.", directive.name)),
     })
@@ -68,7 +70,7 @@ mod tests {
 
     #[test]
     fn defaults_ask_for_nothing_that_is_missing() {
-        let loaded = read("appendonly no\ntls-port 0\nmaxmemory 1gb\n");
+        let loaded = read("appendonly no\ntls-port 0\nmaxmemory 1gb\nactiverehashing yes\n");
         assert_eq!(refusal(&loaded), None);
         assert!(notices(&loaded).is_empty());
     }

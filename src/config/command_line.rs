@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, ArgAction, Command, value_parser};
 
 use super::availability;
-use super::load::{LoadError, Loaded, Sources, load};
+use super::load::{Declared, LoadError, Loaded, Sources, load};
 use super::table::Config;
 use super::{REDIS_VERSION, words};
 use crate::system::{Role, usable_cpus};
 
-/// A node to start.
+/// A node to start. Who starts it enters `config.dir` first, so that relative paths count from there.
 #[derive(Clone, Debug)]
 pub struct Launch {
     pub config: Config,
@@ -29,8 +29,8 @@ pub struct Launch {
     pub coordinator_cpu: Option<usize>,
     /// Lines for the log, as warnings, once it is open.
     pub notices: Vec<String>,
-    /// Lines others own (users, renamed commands) and what was mentioned, as they were read.
-    pub loaded: Loaded,
+    /// Lines for others to judge: users, renamed commands, Sentinel.
+    pub declared: Declared,
 }
 
 /// What the process is to do.
@@ -65,7 +65,8 @@ pub fn invocation(
     arguments: &[OsString],
     input: impl FnOnce() -> std::io::Result<Vec<u8>>,
 ) -> Result<Invocation, Exit> {
-    let name = arguments.first().map(|name| Path::new(name).file_name().unwrap_or(name)).unwrap_or(OsStr::new("kvcore"));
+    let name =
+        arguments.first().map(|name| Path::new(name).file_name().unwrap_or(name)).unwrap_or(OsStr::new("kvcore"));
     let rest = arguments.get(1..).unwrap_or_default();
     refuse_other_programs(name, rest)?;
     if rest.first().is_some_and(|first| is_switch(first)) {
@@ -86,15 +87,17 @@ pub fn invocation(
 }
 
 fn launch(loaded: Loaded, config_file: Option<PathBuf>) -> Launch {
-    let config = loaded.config.clone();
     let usable = usable_cpus();
-    let cores = if config.cores == 0 { usable } else { config.cores };
     let mut notices = availability::notices(&loaded);
+    let Loaded { config, declared, .. } = loaded;
+    let cores = if config.cores == 0 { usable } else { config.cores };
     if cores > usable {
-        notices.push(format!("{cores} cores were asked for but this process may use {usable} CPUs: threads will share them."));
+        notices.push(format!(
+            "{cores} cores were asked for but this process may use {usable} CPUs: threads will share them."
+        ));
     }
     let coordinator_cpu = usize::try_from(config.coordinator_cpu).ok();
-    Launch { config, config_file, cores, coordinator_cpu, notices, loaded }
+    Launch { config, config_file, cores, coordinator_cpu, notices, declared }
 }
 
 /// The names and switches under which this binary is to be something it is not yet.
@@ -116,7 +119,10 @@ fn refuse_other_programs(name: &OsStr, arguments: &[OsString]) -> Result<(), Exi
 /// The version in the shape of redis-server's line.
 pub fn version_line() -> String {
     let bits = usize::BITS;
-    format!("kvcore server v={} (Redis {REDIS_VERSION} compatible) bits={bits} malloc=mimalloc", env!("CARGO_PKG_VERSION"))
+    format!(
+        "kvcore server v={} (Redis {REDIS_VERSION} compatible) bits={bits} malloc=mimalloc",
+        env!("CARGO_PKG_VERSION")
+    )
 }
 
 fn is_switch(argument: &OsStr) -> bool {
@@ -125,8 +131,10 @@ fn is_switch(argument: &OsStr) -> bool {
 }
 
 fn switches(arguments: &[OsString]) -> Result<Invocation, Exit> {
-    let matches = command().try_get_matches_from(std::iter::once(OsStr::new("kvcore")).chain(arguments.iter().map(OsString::as_os_str)));
-    let matches = matches.map_err(|error| Exit { code: error.exit_code() as u8, message: error.render().to_string() })?;
+    let matches = command()
+        .try_get_matches_from(std::iter::once(OsStr::new("kvcore")).chain(arguments.iter().map(OsString::as_os_str)));
+    let matches =
+        matches.map_err(|error| Exit { code: error.exit_code() as u8, message: error.render().to_string() })?;
     if matches.get_flag("version") {
         return Err(Exit { code: 0, message: version_line() });
     }
@@ -149,7 +157,12 @@ Examples:
         .override_usage("kvcore [CONFIG FILE] [--directive VALUE...] [-]")
         .after_help(EXAMPLES)
         .arg(Arg::new("config").value_name("CONFIG FILE").help("A configuration file as for redis-server"))
-        .arg(Arg::new("cores").long("cores").value_name("N").help("Shard threads [default: one for each CPU the process may use]"))
+        .arg(
+            Arg::new("cores")
+                .long("cores")
+                .value_name("N")
+                .help("Shard threads [default: one for each CPU the process may use]"),
+        )
         .arg(
             Arg::new("check-system")
                 .long("check-system")
@@ -163,7 +176,14 @@ Examples:
                 .requires("check-system")
                 .help("What the machine is for"),
         )
-        .arg(Arg::new("version").short('v').short_alias('V').long("version").action(ArgAction::SetTrue).help("Print the version"))
+        .arg(
+            Arg::new("version")
+                .short('v')
+                .short_alias('V')
+                .long("version")
+                .action(ArgAction::SetTrue)
+                .help("Print the version"),
+        )
 }
 
 /// redis-server's own form of a command line.
@@ -186,7 +206,7 @@ impl ServerLine {
             let next = words.get(index + 1).copied();
             let at_an_end = index == 0 || next.is_none();
             if index == 0 && !word.starts_with(b"-") {
-                line.file = Some(PathBuf::from(OsStr::from_bytes(word)));
+                line.file = (!word.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(word)));
             } else if word == b"-" && at_an_end {
                 line.reads_input = true;
             } else if complete && word == b"--cores" && line.file.is_none() && is_cores_before_file(&words[index..]) {
@@ -270,12 +290,21 @@ mod tests {
         assert_eq!(line(&["-"]), (none.clone(), true, String::new()));
         assert_eq!(line(&["a.conf", "--port", "1", "-"]), (some("a.conf"), true, "port \"1\" ".into()));
         assert_eq!(line(&["--port 1", "--timeout", "2"]), (none.clone(), false, "port 1 \ntimeout \"2\" ".into()));
-        assert_eq!(line(&["--save", "900", "1", "60", "2"]), (none.clone(), false, "save \"900\" \"1\" \"60\" \"2\" ".into()));
+        assert_eq!(
+            line(&["--save", "900", "1", "60", "2"]),
+            (none.clone(), false, "save \"900\" \"1\" \"60\" \"2\" ".into())
+        );
         assert_eq!(line(&["--save", "--port", "1"]), (none.clone(), false, "save \"\"\nport \"1\" ".into()));
         assert_eq!(line(&["--save"]), (none.clone(), false, "save \"\"".into()));
         assert_eq!(line(&["--save", ""]), (none.clone(), false, "save \"\" ".into()));
-        assert_eq!(line(&["--requirepass", "--x", "--port", "1"]), (none, false, "requirepass \"--x\" \nport \"1\" ".into()));
-        assert_eq!(line(&["--cores", "8", "n.conf", "--port", "1"]), (some("n.conf"), false, "cores \"8\" \nport \"1\" ".into()));
+        assert_eq!(
+            line(&["--requirepass", "--x", "--port", "1"]),
+            (none, false, "requirepass \"--x\" \nport \"1\" ".into())
+        );
+        assert_eq!(
+            line(&["--cores", "8", "n.conf", "--port", "1"]),
+            (some("n.conf"), false, "cores \"8\" \nport \"1\" ".into())
+        );
     }
 
     #[test]
@@ -298,9 +327,23 @@ mod tests {
         let include = dir.path().join("redis.conf");
         std::fs::write(&include, "rename-command FLUSHDB \"\"\nslave-read-only yes\n").expect("written");
         let include = include.to_str().expect("text");
-        let launch = serve(&["redis-server", "--port", "6379", "--requirepass", "p", "--masterauth", "p", "--include", include,
-            "--include", include, "--slaveof", "redis-master", "6379"]);
-        assert_eq!(launch.loaded.renamed_commands.len(), 2);
+        let launch = serve(&[
+            "redis-server",
+            "--port",
+            "6379",
+            "--requirepass",
+            "p",
+            "--masterauth",
+            "p",
+            "--include",
+            include,
+            "--include",
+            include,
+            "--slaveof",
+            "redis-master",
+            "6379",
+        ]);
+        assert_eq!(launch.declared.renamed_commands.len(), 2);
         assert_eq!(launch.config.replicaof.expect("given").host, "redis-master");
     }
 
@@ -341,7 +384,10 @@ mod tests {
         }
         let check = |words: &[&str]| invocation(&arguments(words), || Ok(Vec::new()));
         assert!(matches!(check(&["kvcore", "--check-system"]), Ok(Invocation::CheckSystem(Role::Store))));
-        assert!(matches!(check(&["kvcore", "--check-system", "--role", "proxy"]), Ok(Invocation::CheckSystem(Role::Proxy))));
+        assert!(matches!(
+            check(&["kvcore", "--check-system", "--role", "proxy"]),
+            Ok(Invocation::CheckSystem(Role::Proxy))
+        ));
         assert_eq!(exit(&["kvcore", "--check-system", "--role", "x"]).code, 2);
     }
 }

@@ -16,6 +16,8 @@ pub mod command_line;
 mod directive;
 pub mod load;
 pub mod rewrite;
+#[cfg(test)]
+mod samples;
 pub mod structures;
 mod table;
 pub mod values;

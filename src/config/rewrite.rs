@@ -251,8 +251,24 @@ mod tests {
              client-output-buffer-limit replica 1mb 1mb 1\nrename-command FLUSHALL \"\"\nmaxmemory 100mb\n"
         );
         fs::write(&path, &old).expect("written");
-        let changes = ["maxmemory", "1000", "timeout", "0", "save", "30 1", "requirepass", "p w", "hz", "20",
-            "notify-keyspace-events", "KA", "maxmemory-clients", "3%", "oom-score-adj-values", "1 2 3"];
+        let changes = [
+            "maxmemory",
+            "1000",
+            "timeout",
+            "0",
+            "save",
+            "30 1",
+            "requirepass",
+            "p w",
+            "hz",
+            "20",
+            "notify-keyspace-events",
+            "KA",
+            "maxmemory-clients",
+            "3%",
+            "oom-score-adj-values",
+            "1 2 3",
+        ];
         let mut server = Command::new("redis-server")
             .arg(&path)
             .current_dir(dir.path())
@@ -274,7 +290,8 @@ mod tests {
         assert_eq!((answer.trim(), rewritten_by_redis.trim()), ("OK", "OK"));
 
         let mut config = config_of(&old);
-        let pairs: Vec<(&[u8], &[u8])> = changes.chunks(2).map(|pair| (pair[0].as_bytes(), pair[1].as_bytes())).collect();
+        let pairs: Vec<(&[u8], &[u8])> =
+            changes.chunks(2).map(|pair| (pair[0].as_bytes(), pair[1].as_bytes())).collect();
         config.set(&pairs, Default::default()).expect("set");
         config.dir = Directory(dir.path().canonicalize().expect("there"));
         let ours = rewrite(&config, &old);

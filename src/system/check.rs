@@ -66,13 +66,17 @@ pub fn check(machine: &Machine, role: Role) -> (String, bool) {
         differing += usize::from(!fits);
         let verdict = if fits { "ok     " } else { "DIFFERS" };
         let now = now.as_deref().unwrap_or("not on this kernel");
-        let (label, at_least) = (label(&wanted.item), if is_minimum(&wanted.item) { "at least " } else { "" });
+        let now = if now.is_empty() { "nothing" } else { now };
+        let label = label(&wanted.item);
+        let at_least = if is_minimum(&wanted.item) && wanted.value != "unlimited" { "at least " } else { "" };
         let _ = writeln!(report, "{verdict} {label}: now {now}, wanted {at_least}{}", wanted.value);
         let _ = writeln!(report, "        {}", wanted.why);
     }
     let _ = match differing {
         0 => writeln!(report, "\nEverything is as wanted."),
-        _ => writeln!(report, "\n{differing} settings differ. `tuning/apply --role {name}` shows what it would install."),
+        _ => {
+            writeln!(report, "\n{differing} settings differ. `tuning/apply --role {name}` shows what it would install.")
+        }
     };
     (report, differing == 0)
 }
@@ -102,9 +106,9 @@ fn fits(wanted: &Wanted, now: &str) -> bool {
         return amount(now) >= amount(&wanted.value);
     }
     if wanted.item == Item::Sysctl("net.ipv4.ip_local_reserved_ports".to_owned()) {
-        return ports(&wanted.value).iter().all(|(first, last)| {
-            ports(now).iter().any(|(from, to)| from <= first && last <= to)
-        });
+        return ports(&wanted.value)
+            .iter()
+            .all(|(first, last)| ports(now).iter().any(|(from, to)| from <= first && last <= to));
     }
     now == wanted.value
 }
