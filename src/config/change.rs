@@ -148,3 +148,230 @@ fn words_of_set(directive: &Directive, value: &[u8]) -> Vec<Vec<u8>> {
     }
     value.split(|byte| *byte == b' ').map(<[u8]>::to_vec).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::structures::KeyspaceEvents;
+
+    const LOCAL: SetContext = SetContext { local_client: true, loading: false };
+
+    fn set(config: &mut Config, pairs: &[(&str, &str)]) -> Result<Vec<&'static str>, String> {
+        let pairs: Vec<(&[u8], &[u8])> = pairs.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();
+        let changed = config.set(&pairs, LOCAL).map_err(|error| error.to_string())?;
+        Ok(changed.iter().map(|directive| directive.name).collect())
+    }
+
+    fn get(config: &Config, patterns: &[&str]) -> Vec<(String, String)> {
+        let patterns: Vec<&[u8]> = patterns.iter().map(|pattern| pattern.as_bytes()).collect();
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        config.get(&patterns).into_iter().map(|(name, value)| (text(name), text(value))).collect()
+    }
+
+    /// Values, and what redis-server 7.0.15 then shows or the end of its error (asked of it on a live server).
+    #[test]
+    fn values_and_refusals_in_redis_words() {
+        let table: &[(&str, &str, Result<&str, &str>)] = &[
+            ("maxmemory", "kb", Ok("0")),
+            ("maxmemory", "", Ok("0")),
+            ("maxmemory", "1Gb", Ok("1073741824")),
+            ("maxmemory", "2k", Ok("2000")),
+            ("maxmemory", "99999999999999999999", Ok("18446744073709551615")),
+            ("maxmemory", "1kbx", Err("argument must be a memory value")),
+            ("maxmemory", "-1", Err("argument must be a memory value")),
+            ("port", "70000", Err("argument must be between 0 and 65535 inclusive")),
+            ("port", "abc", Err("argument couldn't be parsed into an integer")),
+            ("timeout", "01", Err("argument couldn't be parsed into an integer")),
+            ("maxclients", "0", Err("argument must be between 1 and 4294967295 inclusive")),
+            ("proto-max-bulk-len", "1", Err("argument must be between 1048576 and 9223372036854775807 inclusive")),
+            ("tracking-table-max-keys", "-1", Err("argument must be between 0 and 9223372036854775807 inclusive")),
+            ("slowlog-log-slower-than", "-2", Err("argument must be between -1 and 9223372036854775807 inclusive")),
+            (
+                "list-max-listpack-size",
+                "99999999999",
+                Err("argument must be between -2147483648 and 2147483647 inclusive"),
+            ),
+            ("hash-max-listpack-value", "1k", Ok("1000")),
+            ("maxmemory-clients", "100%", Ok("100%")),
+            ("maxmemory-clients", "0%", Ok("0")),
+            ("maxmemory-clients", "1mb", Ok("1048576")),
+            ("maxmemory-clients", "101%", Err("percentage argument must be less or equal to 100")),
+            ("maxmemory-clients", "-5", Err("argument must be a memory or percent value")),
+            ("appendonly", "maybe", Err("argument must be 'yes' or 'no'")),
+            ("loglevel", "nothing", Err("argument(s) must be one of the following: debug, verbose, notice, warning")),
+            ("oom-score-adj", "relative", Ok("yes")),
+            ("shutdown-on-sigterm", "force nosave", Ok("nosave force")),
+            (
+                "shutdown-on-sigterm",
+                "nosave save",
+                Err("shutdown options SAVE and NOSAVE can't be used simultaneously"),
+            ),
+            ("shutdown-on-sigterm", "x", Err("one of the following: default, save, nosave, now, force")),
+            ("notify-keyspace-events", "KEA", Ok("AKE")),
+            ("notify-keyspace-events", "nmKg", Ok("gnKm")),
+            ("notify-keyspace-events", "Q", Err("Invalid event class character. Use 'Ag$lshzxeKEtmdn'.")),
+            ("save", "", Ok("")),
+            ("save", "900 1 60 2", Ok("900 1 60 2")),
+            ("save", "60 1  30 2", Err("Invalid save parameters")),
+            ("save", "60", Err("Invalid save parameters")),
+            ("bind", "127.0.0.1 -::1", Ok("127.0.0.1 -::1")),
+            ("bind", "", Ok("")),
+            (
+                "client-output-buffer-limit",
+                "replica 1k 2kb 3",
+                Ok("normal 0 0 0 slave 1000 2048 3 pubsub 33554432 8388608 60"),
+            ),
+            ("client-output-buffer-limit", "foo", Err("Wrong number of arguments in buffer limit configuration.")),
+            (
+                "client-output-buffer-limit",
+                "master 1 2 3",
+                Err("Invalid client class specified in buffer limit configuration."),
+            ),
+            (
+                "client-output-buffer-limit",
+                "normal 1 2 x",
+                Err("Error in hard, soft or soft_seconds setting in buffer limit configuration."),
+            ),
+            ("oom-score-adj-values", "1", Err("wrong number of arguments")),
+            ("oom-score-adj-values", "1 2 3000", Err("elements must be between -2000 and 2000.")),
+            ("latency-tracking-info-percentiles", "50 99.95", Ok("50 99.95")),
+            ("latency-tracking-info-percentiles", "a", Err("Invalid latency-tracking-info-percentiles parameters")),
+            ("latency-tracking-info-percentiles", "101", Err("parameters should sit between [0.0,100.0]")),
+            ("cluster-announce-hostname", "a_b", Err("may only contain alphanumeric characters, hyphens or dots")),
+            ("proc-title-template", "{x}", Err("template format is invalid or contains unknown variables")),
+            ("hz", "10000", Ok("500")),
+            ("activedefrag", "yes", Err("shipped by default with the Redis source distribution")),
+        ];
+        for (name, value, expected) in table {
+            let mut config = Config::default();
+            let outcome = set(&mut config, &[(name, value)]);
+            match expected {
+                Ok(shown) => {
+                    assert!(outcome.is_ok(), "{name} {value}: {outcome:?}");
+                    assert_eq!(get(&config, &[name])[0].1, *shown, "{name} {value}");
+                }
+                Err(end) => {
+                    let error = outcome.expect_err(value);
+                    let start = format!("ERR CONFIG SET failed (possibly related to argument '{name}') - ");
+                    assert!(error.starts_with(&start) && error.ends_with(end), "{name} {value}: {error}");
+                    assert_eq!(config, Config::default(), "nothing changed");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_may_not_be_set() {
+        let mut config = Config::default();
+        let mut refused = |pairs: &[(&str, &str)]| set(&mut config, pairs).expect_err("refused");
+        let failed = |name: &str, reason: &str| {
+            format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}")
+        };
+        assert_eq!(
+            refused(&[("no\nsuch", "1")]),
+            "ERR Unknown option or number of arguments for CONFIG SET - 'no such'"
+        );
+        assert_eq!(
+            refused(&[("DaemoniZe", "yes"), ("nosuch", "2")]),
+            failed("DaemoniZe", "can't set immutable config")
+        );
+        assert_eq!(refused(&[("maxmemory", "1"), ("maxmemory", "2")]), failed("maxmemory", "duplicate parameter"));
+        assert_eq!(refused(&[("dir", "/")]), failed("dir", "can't set protected config"));
+        let loading = SetContext { loading: true, ..LOCAL };
+        let error = config.set(&[(b"appendonly", b"yes")], loading).expect_err("loading");
+        assert_eq!(error.to_string(), "LOADING Redis is loading the dataset in memory");
+    }
+
+    #[test]
+    fn a_change_is_all_or_nothing_and_names_what_changed() {
+        let mut config = Config::default();
+        assert!(set(&mut config, &[("maxmemory", "1mb"), ("timeout", "x")]).is_err());
+        assert_eq!(config, Config::default());
+        assert_eq!(
+            set(&mut config, &[("slave-priority", "1"), ("replica-priority", "2"), ("timeout", "0")]).unwrap().len(),
+            2
+        );
+        assert_eq!(config.replica_priority, 2);
+        set(&mut config, &[("notify-keyspace-events", "Kx")]).unwrap();
+        assert!(config.notify_keyspace_events.any(KeyspaceEvents::EXPIRED));
+    }
+
+    #[test]
+    fn protected_directives_follow_their_switch() {
+        let mut config =
+            Config { enable_protected_configs: crate::config::values::ProtectedAction::Local, ..Config::default() };
+        assert!(config.set(&[(b"dbfilename", b"x.rdb")], SetContext::default()).is_err());
+        assert!(config.set(&[(b"dbfilename", b"x.rdb")], LOCAL).is_ok());
+        assert!(config.set(&[(b"dir", b"/proc")], LOCAL).is_ok());
+        assert_eq!(config.dir.0.to_str(), Some("/proc"));
+        let error = config.set(&[(b"dir", b"/proc/version")], LOCAL).expect_err("a file").to_string();
+        assert!(error.ends_with("'dir') - Not a directory"), "{error}");
+    }
+
+    #[test]
+    fn patterns_find_names_and_aliases_once() {
+        let config = Config::default();
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(get(&config, &["MAXMEMORY", "maxmemory"]), [pair("MAXMEMORY", "0")]);
+        let both = [pair("slave-priority", "100"), pair("replica-priority", "100")];
+        assert_eq!(get(&config, &["slave-priority", "slave-pri*", "replica-priorit?"]), both);
+        assert_eq!(get(&config, &["use-exit*", "nosuch"]), []);
+        assert_eq!(get(&config, &["use-exit-on-panic"]), [pair("use-exit-on-panic", "no")]);
+    }
+
+    /// Starts a real redis-server with nothing but a port and compares every directive it shows.
+    #[test]
+    fn defaults_are_those_of_redis_server() {
+        use std::process::{Command, Stdio};
+        const PORT: &str = "18121";
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut server = Command::new("redis-server")
+            .args(["--port", PORT])
+            .current_dir(dir.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server is installed");
+        let ask = || {
+            let output = Command::new("redis-cli").args(["-p", PORT, "config", "get", "*"]).output();
+            String::from_utf8(output.expect("redis-cli is installed").stdout).expect("text")
+        };
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let mut theirs = ask();
+        while !theirs.contains("maxmemory") && std::time::Instant::now() < deadline {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            theirs = ask();
+        }
+        server.kill().expect("our own child");
+        server.wait().expect("our own child");
+
+        let lines: Vec<&str> = theirs.lines().collect();
+        let mut theirs: Vec<(&str, &str)> = lines.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
+        let config = Config::default();
+        let own = |name: &str| Directive::find(name.as_bytes()).is_some_and(|directive| directive.spec.own);
+        let mut ours = get(&config, &["*"]);
+        ours.retain(|(name, _)| !own(name));
+        let mut ours: Vec<(&str, &str)> = ours.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        ours.sort_unstable();
+        theirs.sort_unstable();
+        for (name, value) in &mut theirs {
+            match *name {
+                "port" => *value = "6379",
+                "dir" => *value = config.dir.0.to_str().expect("text"),
+                _ => {}
+            }
+        }
+        assert_eq!(ours, theirs);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_request_is_answered(pairs: Vec<(Vec<u8>, Vec<u8>)>, index in 0..DIRECTIVES.len(), value: Vec<u8>) {
+            let mut config = Config::default();
+            let mut requests: Vec<(&[u8], &[u8])> = pairs.iter().map(|(n, v)| (&n[..], &v[..])).collect();
+            let _ = config.get(&requests.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+            let _ = config.set(&requests, LOCAL);
+            requests = vec![(DIRECTIVES[index].name.as_bytes(), &value)];
+            let _ = config.set(&requests, LOCAL);
+        }
+    }
+}

@@ -5,6 +5,7 @@
 //! read and print themselves ([`Setting`]); this module knows nothing of files, commands or what a directive does.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use super::table::Config;
 
@@ -65,6 +66,9 @@ pub enum Unit {
     Octal,
 }
 
+/// A test of a value that has the right form; the error is a sentence for the client.
+pub type Check = fn(&[u8]) -> Result<(), &'static str>;
+
 /// Everything about a directive but its name and its field. Built by the constructors and the chain below.
 #[derive(Clone, Copy)]
 pub struct Spec {
@@ -86,7 +90,7 @@ pub struct Spec {
     pub own: bool,
     pub effect: Effect,
     /// What a value has to fulfil beyond its form.
-    pub check: Option<fn(&[u8]) -> Result<(), &'static str>>,
+    pub check: Option<Check>,
 }
 
 /// A value that brings its own form: yes/no, one of a list, or a structure.
@@ -156,7 +160,7 @@ impl Spec {
     pub const fn accepted(self, why: &'static str) -> Spec {
         Spec { effect: Effect::Accepted(why), ..self }
     }
-    pub const fn check(self, check: fn(&[u8]) -> Result<(), &'static str>) -> Spec {
+    pub const fn check(self, check: Check) -> Spec {
         Spec { check: Some(check), ..self }
     }
 }
@@ -167,6 +171,12 @@ pub struct Directive {
     pub spec: Spec,
     pub(super) read: fn(&Config) -> &dyn Setting,
     pub(super) write: fn(&mut Config) -> &mut dyn Setting,
+}
+
+impl fmt::Debug for Directive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Directive({})", self.name)
+    }
 }
 
 impl Directive {

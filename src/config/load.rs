@@ -29,7 +29,7 @@ pub const INCLUDE_DEPTH_MAX: usize = 16;
 const RETIRED: &[&str] = &["list-max-ziplist-entries", "list-max-ziplist-value", "lua-replicate-commands"];
 
 /// Directives that are no settings: they name something, any number of times.
-const DECLARATIONS: &[&str] = &["include", "rename-command", "user", "loadmodule", "sentinel"];
+pub(super) const DECLARATIONS: &[&str] = &["include", "rename-command", "user", "loadmodule", "sentinel"];
 
 const COMMENT_HINT: &str = "Hint: a comment must stand on its own line.";
 
@@ -57,6 +57,12 @@ pub struct Loaded {
     pub config: Config,
     /// Names (never aliases) of the directives that were given a value.
     pub mentioned: BTreeSet<&'static str>,
+    pub declared: Declared,
+}
+
+/// The lines that belong to others, in the order they were read.
+#[derive(Clone, Debug, Default)]
+pub struct Declared {
     /// `user name rules…`
     pub users: Vec<Declaration>,
     /// `rename-command from to`
@@ -70,10 +76,19 @@ pub struct Loaded {
 /// Why the configuration cannot be used; printed, it is what goes to standard error before exit code 1.
 #[derive(Debug)]
 pub enum LoadError {
-    Line { place: Place, reason: String, hint: Option<String> },
+    Line {
+        place: Place,
+        reason: String,
+        hint: Option<String>,
+    },
     /// No single line is at fault.
-    Whole { reason: String },
-    Unreadable { path: PathBuf, error: io::Error },
+    Whole {
+        reason: String,
+    },
+    Unreadable {
+        path: PathBuf,
+        error: io::Error,
+    },
 }
 
 impl LoadError {
@@ -129,14 +144,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, LoadError> {
         text.push(b'\n');
         text.extend_from_slice(overrides);
     }
-    let loaded = Loaded {
-        config,
-        mentioned: BTreeSet::new(),
-        users: Vec::new(),
-        renamed_commands: Vec::new(),
-        modules: Vec::new(),
-        sentinel: Vec::new(),
-    };
+    let loaded = Loaded { config, mentioned: BTreeSet::new(), declared: Declared::default() };
     let mut loader = Loader { loaded, include_depth: 0 };
     loader.read(&text, None)?;
     loader.loaded.config.settle();
@@ -226,10 +234,10 @@ impl Loader {
         let kept = || Declaration { words: words.to_vec(), place: place.clone() };
         match (name.as_slice(), words) {
             (b"include", [path]) => return self.include(path, place),
-            (b"rename-command", [_, _]) => self.loaded.renamed_commands.push(kept()),
-            (b"user", [_, ..]) => self.loaded.users.push(kept()),
-            (b"loadmodule", [_, ..]) => self.loaded.modules.push(kept()),
-            (b"sentinel", [_, ..]) => self.loaded.sentinel.push(kept()),
+            (b"rename-command", [_, _]) => self.loaded.declared.renamed_commands.push(kept()),
+            (b"user", [_, ..]) => self.loaded.declared.users.push(kept()),
+            (b"loadmodule", [_, ..]) => self.loaded.declared.modules.push(kept()),
+            (b"sentinel", [_, ..]) => self.loaded.declared.sentinel.push(kept()),
             // The switch itself; the command line has seen it.
             (b"sentinel", []) => {}
             _ => return Err(fail(unknown(&name, words))),
@@ -291,7 +299,9 @@ impl Loader {
 
 fn unknown(name: &[u8], words: &[Vec<u8>]) -> BadLine {
     let name = String::from_utf8_lossy(name);
-    let hint = if DECLARATIONS.contains(&&*name) {
+    let hint = if RETIRED.contains(&&*name) {
+        None
+    } else if DECLARATIONS.contains(&&*name) {
         words.iter().any(|word| word.starts_with(b"#")).then(|| COMMENT_HINT.to_owned())
     } else if name == "down-after-milliseconds" {
         Some("Hint: write 'sentinel down-after-milliseconds <master-name> <milliseconds>'.".to_owned())
@@ -344,7 +354,9 @@ mod tests {
 
     #[test]
     fn a_plain_file() {
-        let loaded = read("# 포트\r\n\n  Port 7000 \nmaxmemory 1gb\nmaxmemory-policy allkeys-lru\nrequirepass \"a b\"\nport 7001\n");
+        let loaded = read(
+            "# 포트\r\n\n  Port 7000 \nmaxmemory 1gb\nmaxmemory-policy allkeys-lru\nrequirepass \"a b\"\nport 7001\n",
+        );
         let config = loaded.expect("a good file").config;
         assert_eq!(config.port, 7001, "later lines win");
         assert_eq!(config.maxmemory, 1 << 30);
@@ -371,12 +383,22 @@ mod tests {
     }
 
     #[test]
+    fn kernel_features_are_named_as_the_reactor_has_them() {
+        let names = |text: &str| read(text).map(|loaded| loaded.config.io_uring_features.names().to_vec());
+        assert_eq!(names("io-uring-features no-multishot-recv NO-all").expect("right"), ["multishot_recv", "all"]);
+        assert!(names("io-uring-features multishot-recv").is_err());
+        assert!(names("io-uring-features \"\"").expect("right").is_empty());
+    }
+
+    #[test]
     fn lines_of_others_are_kept_with_their_place() {
-        let loaded = read("user ann on >pw #ff\n\nrename-command FLUSHALL \"\"\nsentinel monitor m 127.0.0.1 1 2").expect("known");
-        assert_eq!(loaded.users[0].words, [&b"ann"[..], b"on", b">pw", b"#ff"]);
-        assert_eq!(loaded.renamed_commands[0].words, [&b"FLUSHALL"[..], b""]);
-        assert_eq!(loaded.sentinel[0].place.line, 4);
-        let later = LoadError::at(&loaded.renamed_commands[0].place, "No such command in rename-command").to_string();
+        let loaded = read("user ann on >pw #ff\n\nrename-command FLUSHALL \"\"\nsentinel monitor m 127.0.0.1 1 2")
+            .expect("known");
+        assert_eq!(loaded.declared.users[0].words, [&b"ann"[..], b"on", b">pw", b"#ff"]);
+        assert_eq!(loaded.declared.renamed_commands[0].words, [&b"FLUSHALL"[..], b""]);
+        assert_eq!(loaded.declared.sentinel[0].place.line, 4);
+        let later =
+            LoadError::at(&loaded.declared.renamed_commands[0].place, "No such command in rename-command").to_string();
         assert!(later.contains("at line 3\n>>> 'rename-command FLUSHALL \"\"'\nNo such command"), "{later}");
     }
 
@@ -402,7 +424,8 @@ mod tests {
 
     #[test]
     fn trailing_comments_are_refused_with_a_hint() {
-        for line in ["port 6379 # 포트", "repl-backlog-size 10MB #x", "bind 0.0.0.0 # all", "save 900 1 # x", "bind #x"] {
+        for line in ["port 6379 # 포트", "repl-backlog-size 10MB #x", "bind 0.0.0.0 # all", "save 900 1 # x", "bind #x"]
+        {
             assert!(error(line).ends_with(COMMENT_HINT), "{line}");
         }
         assert!(read("requirepass #secret").is_ok(), "a value may start with the sign");
@@ -421,7 +444,9 @@ mod tests {
         assert_eq!((config.port, config.timeout), (2, 9), "in order of names, hidden files left out");
         assert!(read(&at("include none-*.conf")).is_ok());
         assert!(error(&at("include loop.inc")).contains("nest deeper"));
-        assert!(error(&at("include none.conf")).starts_with("Fatal error, can't open config file 'none.conf': No such"));
+        assert!(
+            error(&at("include none.conf")).starts_with("Fatal error, can't open config file 'none.conf': No such")
+        );
         write("bad.inc", "prot 1\n");
         assert!(error(&at("include bad.inc")).contains("In the included file 'bad.inc'."));
     }

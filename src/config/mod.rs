@@ -9,10 +9,15 @@
 //! - `words` quoting; `load` files and overrides; `command_line` the arguments; `availability` what is not there yet
 //! - `change` CONFIG GET and SET; `rewrite` CONFIG REWRITE
 
+mod availability;
 mod change;
 mod checks;
+pub mod command_line;
 mod directive;
 pub mod load;
+pub mod rewrite;
+#[cfg(test)]
+mod samples;
 pub mod structures;
 mod table;
 pub mod values;

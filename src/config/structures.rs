@@ -132,7 +132,8 @@ impl Setting for OutputLimits {
             return Err("Wrong number of arguments in buffer limit configuration.".into());
         }
         for group in words.chunks(4) {
-            let limit = limits.by_class(&group[0]).ok_or("Invalid client class specified in buffer limit configuration.")?;
+            let limit =
+                limits.by_class(&group[0]).ok_or("Invalid client class specified in buffer limit configuration.")?;
             let seconds = loose_integer(&group[3]).filter(|seconds| *seconds >= 0);
             let (Some(hard), Some(soft), Some(seconds)) = (parse_memory(&group[1]), parse_memory(&group[2]), seconds)
             else {
@@ -305,9 +306,8 @@ pub struct Percentiles(pub Vec<f64>);
 
 impl Setting for Percentiles {
     fn text(&self, _: &Spec) -> Vec<u8> {
-        let short = |percentile: &f64| {
-            format!("{percentile:.6}").trim_end_matches('0').trim_end_matches('.').to_owned()
-        };
+        let short =
+            |percentile: &f64| format!("{percentile:.6}").trim_end_matches('0').trim_end_matches('.').to_owned();
         joined(&self.0.iter().map(short).collect::<Vec<_>>())
     }
 
@@ -405,46 +405,31 @@ pub fn os_reason(error: &io::Error) -> String {
     }
 }
 
-/// The kernel features that are switched off although the kernel has them.
+/// Kernel features not to use although the kernel has them, written `no-multishot-recv`, or `no-all`. Which features
+/// there are is known to the reactor, which refuses a name it does not have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RingFeatures(Vec<&'static str>);
+pub struct SwitchedOff(Vec<String>);
 
-impl RingFeatures {
-    /// What can be switched off by writing `no-` before it.
-    pub const NAMES: &[&str] = &[
-        "multishot-accept",
-        "multishot-recv",
-        "buffer-ring",
-        "defer-taskrun",
-        "coop-taskrun",
-        "single-issuer",
-        "submit-all",
-        "no-sqarray",
-        "registered-ring",
-        "msg-ring",
-    ];
-
-    /// Whether a feature of [`RingFeatures::NAMES`] may be used.
-    pub fn allows(&self, feature: &str) -> bool {
-        debug_assert!(Self::NAMES.contains(&feature), "{feature} is not a switch");
-        !self.0.contains(&feature)
+impl SwitchedOff {
+    /// The names as the reactor has them: `multishot_recv`, `all`.
+    pub fn names(&self) -> &[String] {
+        &self.0
     }
 }
 
-impl Setting for RingFeatures {
+impl Setting for SwitchedOff {
     fn text(&self, _: &Spec) -> Vec<u8> {
-        joined(&self.0.iter().map(|name| format!("no-{name}")).collect::<Vec<_>>())
+        joined(&self.0.iter().map(|name| format!("no-{}", name.replace('_', "-"))).collect::<Vec<_>>())
     }
 
     fn assign(&mut self, words: &[Vec<u8>], _: &Spec) -> Result<(), Refusal> {
-        let mut off = Vec::new();
-        for word in if is_nothing(words) { &[] } else { words } {
-            let lower = word.to_ascii_lowercase();
-            let known = lower.strip_prefix(b"no-").and_then(|name| Self::NAMES.iter().find(|n| n.as_bytes() == name));
-            let switches = || Self::NAMES.iter().map(|name| format!("no-{name}")).collect::<Vec<_>>();
-            off.push(*known.ok_or_else(|| not_among(switches().iter().map(String::as_str)))?);
-        }
-        self.0 = off;
+        let name = |word: &Vec<u8>| {
+            let word = String::from_utf8_lossy(word).to_ascii_lowercase().replace('-', "_");
+            word.strip_prefix("no_").filter(|name| !name.is_empty()).map(str::to_owned)
+        };
+        let words = if is_nothing(words) { &[] } else { words };
+        let names: Option<Vec<String>> = words.iter().map(name).collect();
+        self.0 = names.ok_or("each argument must name a feature to switch off, as in no-multishot-recv")?;
         Ok(())
     }
 

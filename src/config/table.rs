@@ -23,13 +23,14 @@ const ALWAYS_LAZY: &str = "large values are always freed in slices";
 const FOR_TESTS: &str = "it serves the test-suite of redis-server";
 const NO_REHASH: &str = "tables grow a page at a time and are never rehashed as a whole";
 const STEADY_SYNC: &str = "files are always written and synced in small steps";
-const PIN_BY_CORES: &str = "threads are pinned to the CPUs of the process's affinity mask, see cores and coordinator-cpu";
+const PIN_BY_CORES: &str =
+    "threads are pinned to the CPUs of the process's affinity mask, see cores and coordinator-cpu";
 
 directives! {
     // The process and its place on the machine.
     cores: usize = 0, "cores", number(0, CORES_MAX as i128).immutable().own();
     coordinator_cpu: i32 = -1, "coordinator-cpu", number(-1, I32_MAX).immutable().own();
-    io_uring_features: RingFeatures = RingFeatures::default(), "io-uring-features", words().immutable().own();
+    io_uring_features: SwitchedOff = SwitchedOff::default(), "io-uring-features", words().immutable().own();
     daemonize: bool = false, "daemonize", value().immutable();
     supervised: Supervision = Supervision::No, "supervised", value().immutable();
     pidfile: Text = Text::default(), "pidfile", optional_text().immutable();

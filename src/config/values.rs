@@ -318,13 +318,9 @@ fn octal_integer(word: &[u8]) -> Option<i64> {
 
 fn parse_number(word: &[u8], unit: Unit) -> Result<i128, Refusal> {
     let (number, refusal) = match unit {
-        Unit::Plain => {
-            (canonical_integer(word).map(i128::from), "argument couldn't be parsed into an integer")
-        }
+        Unit::Plain => (canonical_integer(word).map(i128::from), "argument couldn't be parsed into an integer"),
         Unit::Memory => (parse_memory(word).map(i128::from), "argument must be a memory value"),
-        Unit::MemoryOrPercent => {
-            (parse_memory(word).map(i128::from), "argument must be a memory or percent value")
-        }
+        Unit::MemoryOrPercent => (parse_memory(word).map(i128::from), "argument must be a memory or percent value"),
         Unit::Octal => (octal_integer(word).map(i128::from), "argument couldn't be parsed as an octal number"),
     };
     number.ok_or(refusal.into())
