@@ -138,13 +138,13 @@ pub struct Blocked {
     pub on_timeout: TimeoutReply,
     /// Whoever sets it first answers the client.
     pub claimed: Arc<AtomicBool>,
+    /// The reply's place among awaited ones, if the command was sent to another core.
+    pub place: Option<super::reorder::Place>,
     /// The shards that know the client as waiting.
     pub shards: Vec<usize>,
     pub command: &'static Registered,
     pub args: ArgsBuf,
     pub db: usize,
-    /// Nanoseconds the command ran before it blocked.
-    pub began: u64,
 }
 
 impl Connection {

@@ -42,6 +42,8 @@ pub struct Core {
     pub to_flush: Vec<usize>,
     /// Connections to be closed at the end of this turn (once their output is sent, if `after_reply`).
     pub to_close: Vec<usize>,
+    /// Blocked clients to be released (CLIENT UNBLOCK), with an error or as if timed out.
+    pub to_unblock: Vec<(ClientId, Option<&'static str>)>,
     /// Connections whose input may be looked at again.
     pub to_resume: Vec<usize>,
 }
@@ -64,6 +66,16 @@ impl Core {
             write(&mut connection.out);
             self.want_flush(index);
         }
+    }
+
+    /// Delivers a published message to this core's subscribers; says to how many.
+    pub fn deliver(&mut self, shard: bool, channel: &[u8], message: &[u8]) -> usize {
+        let receivers = self.pubsub.receivers(shard, channel);
+        for (index, pattern) in &receivers {
+            let resp3 = self.connections[*index].resp3;
+            self.push_to(*index, |out| pubsub::write_message(out, resp3, shard, pattern.as_deref(), channel, message));
+        }
+        receivers.len()
     }
 
     pub fn want_flush(&mut self, index: usize) {

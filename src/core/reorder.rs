@@ -18,6 +18,8 @@ pub struct Reorder {
 
 enum Entry {
     Awaited,
+    /// Awaited, but nobody wants to see it (CLIENT REPLY OFF).
+    Unwanted,
     /// A range of `held`.
     Held { start: usize, end: usize },
 }
@@ -55,10 +57,18 @@ impl Reorder {
         self.entries.push_back(Entry::Held { start, end });
     }
 
+    /// The reply for `place` will not be shown.
+    pub fn discard(&mut self, place: Place) {
+        if let Some(entry) = self.entries.get_mut(place.wrapping_sub(self.first) as usize) {
+            *entry = Entry::Unwanted;
+        }
+    }
+
     /// The reply for `place` has come: appends to `out` all that is due now.
     pub fn fill(&mut self, place: Place, reply: &[u8], out: &mut Vec<u8>) {
         let index = place.wrapping_sub(self.first) as usize;
-        if index == 0 && matches!(self.entries.front(), Some(Entry::Awaited)) {
+        let reply = if matches!(self.entries.get(index), Some(Entry::Unwanted)) { &[] } else { reply };
+        if index == 0 && matches!(self.entries.front(), Some(Entry::Awaited | Entry::Unwanted)) {
             out.extend_from_slice(reply);
             self.advance();
             while let Some(Entry::Held { start, end }) = self.entries.front() {
@@ -68,7 +78,7 @@ impl Reorder {
             if self.entries.is_empty() {
                 self.held.clear();
             }
-        } else if let Some(entry @ Entry::Awaited) = self.entries.get_mut(index) {
+        } else if let Some(entry @ (Entry::Awaited | Entry::Unwanted)) = self.entries.get_mut(index) {
             let start = self.held.len();
             self.held.extend_from_slice(reply);
             *entry = Entry::Held { start, end: self.held.len() };

@@ -66,9 +66,9 @@ impl Locks {
         self.parked.push_back(parked);
     }
 
-    pub fn request(&mut self, request: LockRequest, shard_id: usize, shard: &mut Option<Box<Shard>>) -> Decision {
+    pub fn request(&mut self, request: LockRequest, shard_id: usize, shard: &mut Option<Box<Shard>>, now: i64) -> Decision {
         match self.youngest_rule(&request) {
-            Rule::Free => Decision::Granted(self.grant(request, shard_id, shard)),
+            Rule::Free => Decision::Granted(self.grant(request, shard_id, shard, now)),
             Rule::OlderThanAll => {
                 self.waiting.insert(request.ticket, request);
                 Decision::Waits
@@ -107,9 +107,9 @@ impl Locks {
         rule
     }
 
-    fn grant(&mut self, request: LockRequest, shard_id: usize, shard_slot: &mut Option<Box<Shard>>) -> Grant {
+    fn grant(&mut self, request: LockRequest, shard_id: usize, shard_slot: &mut Option<Box<Shard>>, now: i64) -> Grant {
         let shard = shard_slot.as_mut().expect("an unclaimed shard is in place");
-        let watch_broken = request.check_watch.is_some_and(|client| shard.watch.is_dirty(client));
+        let watch_broken = request.check_watch.is_some_and(|client| shard.watch_is_broken(client, now));
         let mut entries = Vec::new();
         let mut lent = None;
         match request.scope {
@@ -178,13 +178,13 @@ impl Locks {
     }
 
     /// Grants what the oldest waiting operations can get now.
-    pub fn grant_waiting(&mut self, shard_id: usize, shard: &mut Option<Box<Shard>>) -> Vec<Grant> {
+    pub fn grant_waiting(&mut self, shard_id: usize, shard: &mut Option<Box<Shard>>, now: i64) -> Vec<Grant> {
         let mut grants = Vec::new();
         let tickets: Vec<u64> = self.waiting.keys().copied().collect();
         for ticket in tickets {
             let free = self.waiting.get(&ticket).is_some_and(|request| self.youngest_rule(request) == Rule::Free);
             if free && let Some(request) = self.waiting.remove(&ticket) {
-                grants.push(self.grant(request, shard_id, shard));
+                grants.push(self.grant(request, shard_id, shard, now));
             }
         }
         grants

@@ -57,6 +57,12 @@ pub struct Item {
 }
 
 impl Item {
+    /// A command with arguments of its own, outside any batch.
+    pub fn alone(new: NewItem) -> Self {
+        let NewItem { origin, client, command, db, resp3, no_touch, may_block, key } = new;
+        Item { origin, client, command, db: db as u32, resp3, no_touch, may_block, key, base: 0, ranges: (0, 0) }
+    }
+
     pub fn first_key<'a>(&self, args: Args<'a>) -> Option<Key<'a>> {
         self.key.map(|(index, slot, place)| Key { bytes: args.at(index as usize), slot, place })
     }
@@ -90,9 +96,8 @@ impl Batch {
             self.bytes.extend_from_slice(arg);
             self.ranges.push((start, self.bytes.len() as u32 - base));
         }
-        let NewItem { origin, client, command, db, resp3, no_touch, may_block, key } = new;
         let ranges = (first, self.ranges.len() as u32);
-        self.items.push(Item { origin, client, command, db: db as u32, resp3, no_touch, may_block, key, base, ranges });
+        self.items.push(Item { base, ranges, ..Item::alone(new) });
     }
 
     pub fn args(&self, item: &Item) -> Args<'_> {
