@@ -1,6 +1,14 @@
 //! kvcore: a Redis-compatible, thread-per-core in-memory server on io_uring.
+#![allow(dead_code, reason = "parts of the configuration wait for the features they configure")]
 
+mod commands;
 mod config;
+mod core;
+mod dispatch;
+mod node;
+mod observe;
+mod protocol;
+mod reactor;
 mod system;
 
 use std::ffi::OsString;
@@ -8,6 +16,9 @@ use std::io::Read;
 use std::process::ExitCode;
 
 use config::command_line::{Exit, Invocation, invocation};
+
+#[global_allocator]
+static ALLOCATOR: observe::memory::CountingAllocator = observe::memory::CountingAllocator;
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
@@ -21,10 +32,7 @@ fn main() -> ExitCode {
             print!("{report}");
             ExitCode::from(u8::from(!fits))
         }
-        Ok(Invocation::Serve(launch)) => {
-            launch.notices.iter().for_each(|notice| println!("{notice}"));
-            ExitCode::SUCCESS
-        }
+        Ok(Invocation::Serve(launch)) => node::serve(*launch),
         Err(Exit { code: 0, message }) => {
             println!("{}", message.trim_end());
             ExitCode::SUCCESS

@@ -122,7 +122,7 @@ impl Counters {
             }
         }
         for (kind, count) in &other.errors {
-            *self.errors.entry_ref(&**kind).or_default() += count;
+            *self.errors.entry(kind.clone()).or_default() += count;
         }
     }
 }

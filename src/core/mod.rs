@@ -44,6 +44,8 @@ pub struct Core {
     pub to_close: Vec<usize>,
     /// Blocked clients to be released (CLIENT UNBLOCK), with an error or as if timed out.
     pub to_unblock: Vec<(ClientId, Option<&'static str>)>,
+    /// Connections whose receive is to be armed.
+    pub to_receive: Vec<usize>,
     /// Connections whose input may be looked at again.
     pub to_resume: Vec<usize>,
 }

@@ -74,8 +74,8 @@ impl PubSub {
     pub fn subscribe(&mut self, kind: Kind, name: &[u8], connection: usize) {
         self.subscriptions += 1;
         match kind {
-            Kind::Channel => self.channels.entry_ref(name).or_default().push(connection),
-            Kind::ShardChannel => self.shard_channels.entry_ref(name).or_default().push(connection),
+            Kind::Channel => self.channels.entry(name.into()).or_default().push(connection),
+            Kind::ShardChannel => self.shard_channels.entry(name.into()).or_default().push(connection),
             Kind::Pattern => match self.patterns.iter_mut().find(|(pattern, _)| **pattern == *name) {
                 Some((_, subscribers)) => subscribers.push(connection),
                 None => self.patterns.push((name.into(), vec![connection])),

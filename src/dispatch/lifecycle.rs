@@ -24,7 +24,7 @@ impl Engine {
         let index = core.connections.insert(connection);
         core.by_client.insert(id, index);
         core.counters.connections_received += 1;
-        core.to_resume.push(index);
+        core.to_receive.push(index);
         let connection = &core.connections[index];
         let denied = core.config.protected_mode && core.config.requirepass.is_empty() && !connection.is_local();
         if denied {

@@ -60,7 +60,7 @@ impl Locks {
     pub fn park(&mut self, parked: Parked) {
         if let Parked::Command { keys, .. } = &parked {
             for key in keys {
-                *self.parked_keys.entry_ref(&**key).or_default() += 1;
+                *self.parked_keys.entry(key.clone()).or_default() += 1;
             }
         }
         self.parked.push_back(parked);
@@ -169,7 +169,7 @@ impl Locks {
                 continue;
             }
             if let Parked::Command { keys, .. } = &parked {
-                keys.iter().for_each(|key| *kept_keys.entry_ref(&**key).or_default() += 1);
+                keys.iter().for_each(|key| *kept_keys.entry(key.clone()).or_default() += 1);
             }
             kept.push_back(parked);
         }

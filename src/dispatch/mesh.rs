@@ -353,7 +353,10 @@ impl Mesh {
 
     /// Hands over what was collected. Afterwards [`Mesh::take_wakes`] says whom to wake.
     pub fn flush(&mut self) {
-        for target in (0..self.peers.len()).filter(|&target| target != self.own) {
+        for target in 0..self.peers.len() {
+            if target == self.own {
+                continue;
+            }
             self.end_batch(target);
             let peer = &mut self.peers[target];
             let answered = peer.answers.flush();

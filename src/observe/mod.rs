@@ -3,4 +3,5 @@
 pub mod clock;
 pub mod latency;
 pub mod log;
+pub mod memory;
 pub mod slowlog;

@@ -16,6 +16,7 @@ mod enter;
 pub mod features;
 pub mod listener;
 pub mod ring;
+pub mod runtime;
 pub mod wake;
 
 pub use buffers::Received;
