@@ -11,10 +11,11 @@
 //! **Shape.** Leaves of 63 items, inner nodes of 31 children with the first item and the number of items below each; every node is
 //! an allocation of its own, so growing never copies more than two nodes a level and memory goes back as items go. A full node first
 //! levels with a sibling and only then splits; at either edge of the tree it splits so that ascending or descending insertion leaves
-//! full nodes behind. A node below a third is joined with a sibling or filled up from one. A skip list has the same bounds but
-//! takes three times the memory and a cache miss a step.
+//! full nodes behind. A node below a third is joined with a sibling or filled up from one. A skip list has the same bounds
+//! but pays for its links in memory, and with a cache miss at nearly every step.
 //!
-//! **Cost.** Insertion, search and removal compare about log2(n) times and move at most a leaf; walking is O(1) a step, amortised.
+//! **Cost.** Insertion, search and removal compare log2(n) times and some ten more, and move at most a leaf, or two a split; walking
+//! is O(1) a step, amortised. Random insertion takes about 10.6 bytes per 8-byte item and 20.4 per 16-byte item; in order, 9 and 17.
 
 mod iter;
 mod node;
