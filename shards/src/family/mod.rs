@@ -2,6 +2,7 @@
 //!
 //! Adding a command: one static item in its family's file, and one line in that family's list.
 
+mod blocking;
 mod string;
 
 use crate::command::Command;

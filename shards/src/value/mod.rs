@@ -7,6 +7,7 @@ pub mod intset;
 pub mod item;
 pub mod list;
 pub mod packed;
+mod scored;
 pub mod set;
 pub mod sorted_set;
 mod thin;
