@@ -3,6 +3,7 @@
 //! Adding a command: one static item in its family's file, and one line in that family's list.
 
 pub(crate) mod scan;
+mod blocking;
 mod string;
 
 use crate::command::Command;

@@ -8,6 +8,7 @@ pub mod intset;
 pub mod item;
 pub mod list;
 pub mod packed;
+mod scored;
 pub mod set;
 pub mod sorted_set;
 pub mod thin;
