@@ -9,8 +9,8 @@
 //! dropped from the pool instead. Knows nothing of how much memory is used; the caller evicts until it is enough, and must
 //! let [`crate::shard::Trash`] free what was evicted.
 
-use super::entry::Entry;
 use super::Key;
+use super::entry::Entry;
 use crate::command::ArgsBuf;
 use crate::settings::{EvictionPolicy, NotifyFlags};
 use crate::shard::{Shard, lru_idle_seconds};
