@@ -4,6 +4,7 @@
 
 pub(crate) mod scan;
 mod blocking;
+mod generic;
 mod string;
 
 use crate::command::Command;
@@ -14,7 +15,7 @@ pub type ShardCommand = Command<ShardHandler>;
 
 /// All of them.
 pub fn commands() -> impl Iterator<Item = &'static ShardCommand> {
-    [string::COMMANDS].into_iter().flatten().copied()
+    [generic::COMMANDS, string::COMMANDS].into_iter().flatten().copied()
 }
 
 #[cfg(test)]
