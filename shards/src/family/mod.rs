@@ -4,7 +4,7 @@
 
 pub(crate) mod scan;
 mod blocking;
-mod generic;
+pub mod generic;
 mod string;
 
 use crate::command::Command;

@@ -1,12 +1,17 @@
 //! Commands on keys of any type: their existence, names, expiry, encoding, serialized form, and whole databases.
 
 mod database;
+mod dump;
 mod expire;
 mod iterate;
 mod keys;
 mod object;
+mod sort;
 
 use super::ShardCommand;
+
+pub use dump::dump_payload;
+pub use sort::sort_pattern_keys;
 
 pub static COMMANDS: &[&ShardCommand] = &[
     &keys::DEL,
@@ -37,6 +42,11 @@ pub static COMMANDS: &[&ShardCommand] = &[
     &object::OBJECT_REFCOUNT,
     &object::OBJECT_HELP,
     &object::MEMORY_USAGE,
+    &sort::SORT,
+    &sort::SORT_RO,
+    &dump::DUMP,
+    &dump::RESTORE,
+    &dump::RESTORE_ASKING,
     &database::DBSIZE,
     &database::FLUSHDB,
     &database::FLUSHALL,
