@@ -27,7 +27,7 @@ fn fields_come_and_go() {
         ("HGET h e", "$3 007"),
         ("HGET h x", "$-1"),
         ("HGET no a", "$-1"),
-        ("HMGET h a x d", "*3 $1 2 $-1 $0 "),
+        ("HMGET h a x d", "*3 $1 2 $-1 $0"),
         ("HMGET no a b", "*2 $-1 $-1"),
         ("HLEN h", ":5"),
         ("HEXISTS h b", ":1"),

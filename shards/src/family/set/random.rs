@@ -37,8 +37,8 @@ fn spop(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     let count = match a.len() {
         2 => None,
         3 => {
-            let count = parse_i64(a.at(2)).ok_or(Error::NotInteger)?;
-            Some(usize::try_from(count).map_err(|_| Error::Text("ERR value is out of range, must be positive"))?)
+            let count = parse_i64(a.at(2)).and_then(|count| usize::try_from(count).ok());
+            Some(count.ok_or(Error::Text("ERR value is out of range, must be positive"))?)
         }
         _ => return Err(Error::Syntax),
     };

@@ -107,7 +107,7 @@ fn wrong_types_and_bad_arguments_change_nothing() {
     }
     s.check(&[
         ("SMOVE no t a", ":0"),
-        ("SPOP s x", "-ERR value is not an integer or out of range"),
+        ("SPOP s x", "-ERR value is out of range, must be positive"),
         ("SPOP s -1", "-ERR value is out of range, must be positive"),
         ("SPOP s 1 2", "-ERR syntax error"),
         ("SRANDMEMBER s x", "-ERR value is not an integer or out of range"),
