@@ -2,9 +2,12 @@
 //!
 //! Adding a command: one static item in its family's file, and one line in that family's list.
 
+mod elements;
+mod hash;
 pub(crate) mod scan;
 mod blocking;
 pub mod generic;
+mod set;
 mod string;
 
 use crate::command::Command;
@@ -16,6 +19,7 @@ pub type ShardCommand = Command<ShardHandler>;
 /// All of them.
 pub fn commands() -> impl Iterator<Item = &'static ShardCommand> {
     [generic::COMMANDS, string::COMMANDS].into_iter().flatten().copied()
+    [string::COMMANDS, hash::COMMANDS, set::COMMANDS].into_iter().flatten().copied()
 }
 
 #[cfg(test)]
