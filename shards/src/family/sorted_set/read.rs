@@ -1,0 +1,119 @@
+//! Reading single members, counting, and scanning.
+
+use super::bounds::{Bounds, RangeKind};
+use crate::command::{AclCategory, Arg, ArgFlags, ArgKind, Args, Command, Flags, Group, KeyAccess, KeySpec, Spec};
+use crate::error::{CommandResult, Error};
+use crate::exec::Exec;
+use crate::family::ShardCommand;
+use crate::family::scan::{ScanOptions, ScanReply, parse_cursor};
+use crate::number::write_f64;
+use crate::reply::Reply;
+use crate::table::Cursor;
+
+//@zcard
+
+fn zcard(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
+    let len = x.sorted_set(&x.key(a.at(1)))?.map_or(0, |set| set.len());
+    r.integer(len as i64);
+    Ok(())
+}
+
+//@zscore
+
+fn zscore(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
+    let set = x.sorted_set(&x.key(a.at(1)))?;
+    match set.and_then(|set| set.score(a.at(2))) {
+        Some(score) => r.double(score),
+        None => r.null(),
+    }
+    Ok(())
+}
+
+//@zmscore
+
+fn zmscore(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
+    let set = x.sorted_set(&x.key(a.at(1)))?;
+    r.array(a.len() - 2);
+    for member in a.from(2).iter() {
+        match set.and_then(|set| set.score(member)) {
+            Some(score) => r.double(score),
+            None => r.null(),
+        }
+    }
+    Ok(())
+}
+
+//@zrank
+
+fn zrank(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
+    rank(x, a, false, r)
+}
+
+//@zrevrank
+
+fn zrevrank(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
+    rank(x, a, true, r)
+}
+
+fn rank(x: &mut Exec<'_>, a: Args<'_>, reverse: bool, r: &mut Reply<'_>) -> CommandResult {
+    if a.len() > 4 {
+        return Err(Error::Owned(format!("ERR wrong number of arguments for '{}' command", x.spec.name)));
+    }
+    let with_score = a.len() == 4;
+    if with_score && !a.is(3, "withscore") {
+        return Err(Error::Syntax);
+    }
+    let set = x.sorted_set(&x.key(a.at(1)))?;
+    let Some((set, (rank, score))) = set.and_then(|set| Some((set, set.rank(a.at(2))?))) else {
+        if with_score { r.null_array() } else { r.null() }
+        return Ok(());
+    };
+    let rank = if reverse { set.len() - 1 - rank } else { rank } as i64;
+    if with_score {
+        r.array(2);
+    }
+    r.integer(rank);
+    if with_score {
+        r.double(score);
+    }
+    Ok(())
+}
+
+//@zcount
+
+fn zcount(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
+    count(x, a, RangeKind::Score, r)
+}
+
+//@zlexcount
+
+fn zlexcount(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
+    count(x, a, RangeKind::Lex, r)
+}
+
+fn count(x: &mut Exec<'_>, a: Args<'_>, kind: RangeKind, r: &mut Reply<'_>) -> CommandResult {
+    let bounds = Bounds::parse(kind, a.at(2), a.at(3))?;
+    let count = x.sorted_set(&x.key(a.at(1)))?.map_or(0, |set| bounds.ranks(set, false).len());
+    r.integer(count as i64);
+    Ok(())
+}
+
+//@zscan
+
+fn zscan(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
+    let cursor = Cursor::from_bits(parse_cursor(a.at(2))?);
+    let Some(set) = x.sorted_set(&x.key(a.at(1)))? else {
+        ScanReply::empty(r);
+        return Ok(());
+    };
+    let options = ScanOptions::parse(a, 3, false)?;
+    let mut reply = ScanReply::new(options, r.resp3);
+    let mut text = Vec::new();
+    let next = set.scan(cursor, options.count, &mut |member, score| {
+        text.clear();
+        write_f64(&mut text, score);
+        reply.offer_pair(member, &text);
+    });
+    reply.finish(next.map_or(0, Cursor::to_bits), r);
+    Ok(())
+}
