@@ -3,6 +3,8 @@
 //! Adding a command: one static item in its family's file, and one line in that family's list.
 
 mod blocking;
+pub(crate) mod scan;
+mod sorted_set;
 mod string;
 
 use crate::command::Command;
@@ -13,7 +15,7 @@ pub type ShardCommand = Command<ShardHandler>;
 
 /// All of them.
 pub fn commands() -> impl Iterator<Item = &'static ShardCommand> {
-    [string::COMMANDS].into_iter().flatten().copied()
+    [sorted_set::COMMANDS, string::COMMANDS].into_iter().flatten().copied()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ pub mod hash;
 pub mod intset;
 pub mod item;
 pub mod list;
+mod member;
 pub mod packed;
 mod scored;
 pub mod set;

@@ -12,13 +12,61 @@ use crate::settings::NotifyFlags;
 use crate::value::sorted_set::{AddOptions, Added};
 use crate::value::{Object, SortedSet};
 
-//@zadd
+pub static ZADD: ShardCommand = Command {
+    spec: Spec {
+        name: "zadd",
+        group: Group::SortedSet,
+        since: "1.2.0",
+        summary: "Adds members with their scores, or changes the scores of members.",
+        complexity: "O(log(N)) for each member, N being the size of the sorted set.",
+        arity: -4,
+        flags: Flags::WRITE.with(Flags::DENYOOM).with(Flags::FAST),
+        acl: AclCategory::SORTEDSET,
+        keys: &[KeySpec::one(1, KeyAccess::RW.with(KeyAccess::UPDATE))],
+        args: &[
+            Arg::new("key", ArgKind::Key(0)),
+            Arg::new(
+                "condition",
+                ArgKind::OneOf(&[Arg::new("nx", ArgKind::PureToken).token("NX"), Arg::new("xx", ArgKind::PureToken).token("XX")]),
+            )
+            .flags(ArgFlags::OPTIONAL)
+            .since("3.0.2"),
+            Arg::new(
+                "comparison",
+                ArgKind::OneOf(&[Arg::new("gt", ArgKind::PureToken).token("GT"), Arg::new("lt", ArgKind::PureToken).token("LT")]),
+            )
+            .flags(ArgFlags::OPTIONAL)
+            .since("6.2.0"),
+            Arg::new("change", ArgKind::PureToken).token("CH").flags(ArgFlags::OPTIONAL).since("3.0.2"),
+            Arg::new("increment", ArgKind::PureToken).token("INCR").flags(ArgFlags::OPTIONAL).since("3.0.2"),
+            Arg::new("score_member", ArgKind::Block(&[Arg::new("score", ArgKind::Double), Arg::new("member", ArgKind::String)]))
+                .flags(ArgFlags::MULTIPLE),
+        ],
+        ..Spec::DEFAULT
+    },
+    run: zadd,
+};
 
 fn zadd(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     add(x, a, AddOptions::default(), r)
 }
 
-//@zincrby
+pub static ZINCRBY: ShardCommand = Command {
+    spec: Spec {
+        name: "zincrby",
+        group: Group::SortedSet,
+        since: "1.2.0",
+        summary: "Adds a number to a member's score.",
+        complexity: "O(log(N))",
+        arity: 4,
+        flags: Flags::WRITE.with(Flags::DENYOOM).with(Flags::FAST),
+        acl: AclCategory::SORTEDSET,
+        keys: &[KeySpec::one(1, KeyAccess::RW.with(KeyAccess::ACCESS).with(KeyAccess::UPDATE))],
+        args: &[Arg::new("key", ArgKind::Key(0)), Arg::new("increment", ArgKind::Integer), Arg::new("member", ArgKind::String)],
+        ..Spec::DEFAULT
+    },
+    run: zincrby,
+};
 
 fn zincrby(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     add(x, a, AddOptions { increment: true, ..AddOptions::default() }, r)

@@ -57,9 +57,8 @@ fn indexes(first: i64, last: i64, len: usize) -> Range<usize> {
 }
 
 pub fn parse_scores(min: &[u8], max: &[u8]) -> Result<ScoreRange, Error> {
-    let ((min, min_excluded), (max, max_excluded)) = score_bound(min)
-        .zip(score_bound(max))
-        .ok_or(Error::Text("ERR min or max is not a float"))?;
+    let ((min, min_excluded), (max, max_excluded)) =
+        score_bound(min).zip(score_bound(max)).ok_or(Error::Text("ERR min or max is not a float"))?;
     Ok(ScoreRange { min, max, min_excluded, max_excluded })
 }
 
@@ -78,9 +77,7 @@ fn score_bound(text: &[u8]) -> Option<(f64, bool)> {
 }
 
 pub fn parse_members<'a>(min: &'a [u8], max: &'a [u8]) -> Result<LexRange<'a>, Error> {
-    let (min, max) = lex_bound(min)
-        .zip(lex_bound(max))
-        .ok_or(Error::Text("ERR min or max not valid string range item"))?;
+    let (min, max) = lex_bound(min).zip(lex_bound(max)).ok_or(Error::Text("ERR min or max not valid string range item"))?;
     Ok(LexRange { min, max })
 }
 

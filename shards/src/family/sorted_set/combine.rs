@@ -33,8 +33,20 @@ impl Aggregate {
         match self {
             // Opposite infinities make 0.
             Aggregate::Sum => number(old + new),
-            Aggregate::Min => if new < old { new } else { old },
-            Aggregate::Max => if new > old { new } else { old },
+            Aggregate::Min => {
+                if new < old {
+                    new
+                } else {
+                    old
+                }
+            }
+            Aggregate::Max => {
+                if new > old {
+                    new
+                } else {
+                    old
+                }
+            }
         }
     }
 }
@@ -43,19 +55,98 @@ fn number(score: f64) -> f64 {
     if score.is_nan() { 0.0 } else { score }
 }
 
-//@zunion
+pub static ZUNION: ShardCommand = Command {
+    spec: Spec {
+        name: "zunion",
+        group: Group::SortedSet,
+        since: "6.2.0",
+        summary: "Unites several sorted sets.",
+        complexity: "O(N+M*log(M)), N being the members read and M those of the result.",
+        arity: -3,
+        flags: Flags::READONLY,
+        acl: AclCategory::SORTEDSET,
+        keys: &[KeySpec::count(1, KeyAccess::RO.with(KeyAccess::ACCESS))],
+        args: &[
+            Arg::new("numkeys", ArgKind::Integer),
+            Arg::new("key", ArgKind::Key(0)).flags(ArgFlags::MULTIPLE),
+            Arg::new("weight", ArgKind::Integer).token("WEIGHTS").flags(ArgFlags::OPTIONAL.with(ArgFlags::MULTIPLE)),
+            Arg::new(
+                "aggregate",
+                ArgKind::OneOf(&[
+                    Arg::new("sum", ArgKind::PureToken).token("SUM"),
+                    Arg::new("min", ArgKind::PureToken).token("MIN"),
+                    Arg::new("max", ArgKind::PureToken).token("MAX"),
+                ]),
+            )
+            .token("AGGREGATE")
+            .flags(ArgFlags::OPTIONAL),
+            Arg::new("withscores", ArgKind::PureToken).token("WITHSCORES").flags(ArgFlags::OPTIONAL),
+        ],
+        ..Spec::DEFAULT
+    },
+    run: zunion,
+};
 
 fn zunion(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     combine(x, a, Operation::Union, r)
 }
 
-//@zinter
+pub static ZINTER: ShardCommand = Command {
+    spec: Spec {
+        name: "zinter",
+        group: Group::SortedSet,
+        since: "6.2.0",
+        summary: "Intersects several sorted sets.",
+        complexity: "O(N*K+M*log(M)), N being the smallest input's size, K the number of inputs and M the size of the result.",
+        arity: -3,
+        flags: Flags::READONLY,
+        acl: AclCategory::SORTEDSET,
+        keys: &[KeySpec::count(1, KeyAccess::RO.with(KeyAccess::ACCESS))],
+        args: &[
+            Arg::new("numkeys", ArgKind::Integer),
+            Arg::new("key", ArgKind::Key(0)).flags(ArgFlags::MULTIPLE),
+            Arg::new("weight", ArgKind::Integer).token("WEIGHTS").flags(ArgFlags::OPTIONAL.with(ArgFlags::MULTIPLE)),
+            Arg::new(
+                "aggregate",
+                ArgKind::OneOf(&[
+                    Arg::new("sum", ArgKind::PureToken).token("SUM"),
+                    Arg::new("min", ArgKind::PureToken).token("MIN"),
+                    Arg::new("max", ArgKind::PureToken).token("MAX"),
+                ]),
+            )
+            .token("AGGREGATE")
+            .flags(ArgFlags::OPTIONAL),
+            Arg::new("withscores", ArgKind::PureToken).token("WITHSCORES").flags(ArgFlags::OPTIONAL),
+        ],
+        ..Spec::DEFAULT
+    },
+    run: zinter,
+};
 
 fn zinter(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     combine(x, a, Operation::Intersection, r)
 }
 
-//@zdiff
+pub static ZDIFF: ShardCommand = Command {
+    spec: Spec {
+        name: "zdiff",
+        group: Group::SortedSet,
+        since: "6.2.0",
+        summary: "Takes the members of all other sorted sets from the first one.",
+        complexity: "O(L+M*log(M)), L being the members of all inputs and M those of the result.",
+        arity: -3,
+        flags: Flags::READONLY,
+        acl: AclCategory::SORTEDSET,
+        keys: &[KeySpec::count(1, KeyAccess::RO.with(KeyAccess::ACCESS))],
+        args: &[
+            Arg::new("numkeys", ArgKind::Integer),
+            Arg::new("key", ArgKind::Key(0)).flags(ArgFlags::MULTIPLE),
+            Arg::new("withscores", ArgKind::PureToken).token("WITHSCORES").flags(ArgFlags::OPTIONAL),
+        ],
+        ..Spec::DEFAULT
+    },
+    run: zdiff,
+};
 
 fn zdiff(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     combine(x, a, Operation::Difference, r)
@@ -69,7 +160,26 @@ fn combine(x: &mut Exec<'_>, a: Args<'_>, operation: Operation, r: &mut Reply<'_
     Ok(())
 }
 
-//@zintercard
+pub static ZINTERCARD: ShardCommand = Command {
+    spec: Spec {
+        name: "zintercard",
+        group: Group::SortedSet,
+        since: "7.0.0",
+        summary: "Counts the members that several sorted sets share.",
+        complexity: "O(N*K), N being the smallest input's size and K the number of inputs.",
+        arity: -3,
+        flags: Flags::READONLY,
+        acl: AclCategory::SORTEDSET,
+        keys: &[KeySpec::count(1, KeyAccess::RO.with(KeyAccess::ACCESS))],
+        args: &[
+            Arg::new("numkeys", ArgKind::Integer),
+            Arg::new("key", ArgKind::Key(0)).flags(ArgFlags::MULTIPLE),
+            Arg::new("limit", ArgKind::Integer).token("LIMIT").flags(ArgFlags::OPTIONAL),
+        ],
+        ..Spec::DEFAULT
+    },
+    run: zintercard,
+};
 
 fn zintercard(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     let request = Request::parse(x, a, 1, Operation::Intersection, Use::Count)?;
@@ -82,25 +192,110 @@ fn zintercard(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult
     Ok(())
 }
 
-//@zunionstore
+pub static ZUNIONSTORE: ShardCommand = Command {
+    spec: Spec {
+        name: "zunionstore",
+        group: Group::SortedSet,
+        since: "2.0.0",
+        summary: "Unites several sorted sets into a key.",
+        complexity: "O(N+M*log(M)), N being the members read and M those of the result.",
+        arity: -4,
+        flags: Flags::WRITE.with(Flags::DENYOOM),
+        acl: AclCategory::SORTEDSET,
+        keys: &[KeySpec::one(1, KeyAccess::OW.with(KeyAccess::UPDATE)), KeySpec::count(2, KeyAccess::RO.with(KeyAccess::ACCESS))],
+        args: &[
+            Arg::new("destination", ArgKind::Key(0)),
+            Arg::new("numkeys", ArgKind::Integer),
+            Arg::new("key", ArgKind::Key(1)).flags(ArgFlags::MULTIPLE),
+            Arg::new("weight", ArgKind::Integer).token("WEIGHTS").flags(ArgFlags::OPTIONAL.with(ArgFlags::MULTIPLE)),
+            Arg::new(
+                "aggregate",
+                ArgKind::OneOf(&[
+                    Arg::new("sum", ArgKind::PureToken).token("SUM"),
+                    Arg::new("min", ArgKind::PureToken).token("MIN"),
+                    Arg::new("max", ArgKind::PureToken).token("MAX"),
+                ]),
+            )
+            .token("AGGREGATE")
+            .flags(ArgFlags::OPTIONAL),
+        ],
+        ..Spec::DEFAULT
+    },
+    run: zunionstore,
+};
 
 fn zunionstore(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     combine_and_store(x, a, Operation::Union, "zunionstore", r)
 }
 
-//@zinterstore
+pub static ZINTERSTORE: ShardCommand = Command {
+    spec: Spec {
+        name: "zinterstore",
+        group: Group::SortedSet,
+        since: "2.0.0",
+        summary: "Intersects several sorted sets into a key.",
+        complexity: "O(N*K+M*log(M)), N being the smallest input's size, K the number of inputs and M the size of the result.",
+        arity: -4,
+        flags: Flags::WRITE.with(Flags::DENYOOM),
+        acl: AclCategory::SORTEDSET,
+        keys: &[KeySpec::one(1, KeyAccess::OW.with(KeyAccess::UPDATE)), KeySpec::count(2, KeyAccess::RO.with(KeyAccess::ACCESS))],
+        args: &[
+            Arg::new("destination", ArgKind::Key(0)),
+            Arg::new("numkeys", ArgKind::Integer),
+            Arg::new("key", ArgKind::Key(1)).flags(ArgFlags::MULTIPLE),
+            Arg::new("weight", ArgKind::Integer).token("WEIGHTS").flags(ArgFlags::OPTIONAL.with(ArgFlags::MULTIPLE)),
+            Arg::new(
+                "aggregate",
+                ArgKind::OneOf(&[
+                    Arg::new("sum", ArgKind::PureToken).token("SUM"),
+                    Arg::new("min", ArgKind::PureToken).token("MIN"),
+                    Arg::new("max", ArgKind::PureToken).token("MAX"),
+                ]),
+            )
+            .token("AGGREGATE")
+            .flags(ArgFlags::OPTIONAL),
+        ],
+        ..Spec::DEFAULT
+    },
+    run: zinterstore,
+};
 
 fn zinterstore(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     combine_and_store(x, a, Operation::Intersection, "zinterstore", r)
 }
 
-//@zdiffstore
+pub static ZDIFFSTORE: ShardCommand = Command {
+    spec: Spec {
+        name: "zdiffstore",
+        group: Group::SortedSet,
+        since: "6.2.0",
+        summary: "Stores the members of the first sorted set that no other one has.",
+        complexity: "O(L+M*log(M)), L being the members of all inputs and M those of the result.",
+        arity: -4,
+        flags: Flags::WRITE.with(Flags::DENYOOM),
+        acl: AclCategory::SORTEDSET,
+        keys: &[KeySpec::one(1, KeyAccess::OW.with(KeyAccess::UPDATE)), KeySpec::count(2, KeyAccess::RO.with(KeyAccess::ACCESS))],
+        args: &[
+            Arg::new("destination", ArgKind::Key(0)),
+            Arg::new("numkeys", ArgKind::Integer),
+            Arg::new("key", ArgKind::Key(1)).flags(ArgFlags::MULTIPLE),
+        ],
+        ..Spec::DEFAULT
+    },
+    run: zdiffstore,
+};
 
 fn zdiffstore(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     combine_and_store(x, a, Operation::Difference, "zdiffstore", r)
 }
 
-fn combine_and_store(x: &mut Exec<'_>, a: Args<'_>, operation: Operation, event: &'static str, r: &mut Reply<'_>) -> CommandResult {
+fn combine_and_store(
+    x: &mut Exec<'_>,
+    a: Args<'_>,
+    operation: Operation,
+    event: &'static str,
+    r: &mut Reply<'_>,
+) -> CommandResult {
     let request = Request::parse(x, a, 2, operation, Use::Store)?;
     let limits = limits(x);
     let mut set = SortedSet::new();

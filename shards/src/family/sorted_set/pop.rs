@@ -34,13 +34,43 @@ enum Form {
     KeyPairs,
 }
 
-//@zpopmin
+pub static ZPOPMIN: ShardCommand = Command {
+    spec: Spec {
+        name: "zpopmin",
+        group: Group::SortedSet,
+        since: "5.0.0",
+        summary: "Removes and returns the members with the lowest scores.",
+        complexity: "O(M*log(N)), M being the number of members removed.",
+        arity: -2,
+        flags: Flags::WRITE.with(Flags::FAST),
+        acl: AclCategory::SORTEDSET,
+        keys: &[KeySpec::one(1, KeyAccess::RW.with(KeyAccess::ACCESS).with(KeyAccess::DELETE))],
+        args: &[Arg::new("key", ArgKind::Key(0)), Arg::new("count", ArgKind::Integer).flags(ArgFlags::OPTIONAL)],
+        ..Spec::DEFAULT
+    },
+    run: zpopmin,
+};
 
 fn zpopmin(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     pop_command(x, a, End::Min, r)
 }
 
-//@zpopmax
+pub static ZPOPMAX: ShardCommand = Command {
+    spec: Spec {
+        name: "zpopmax",
+        group: Group::SortedSet,
+        since: "5.0.0",
+        summary: "Removes and returns the members with the highest scores.",
+        complexity: "O(M*log(N)), M being the number of members removed.",
+        arity: -2,
+        flags: Flags::WRITE.with(Flags::FAST),
+        acl: AclCategory::SORTEDSET,
+        keys: &[KeySpec::one(1, KeyAccess::RW.with(KeyAccess::ACCESS).with(KeyAccess::DELETE))],
+        args: &[Arg::new("key", ArgKind::Key(0)), Arg::new("count", ArgKind::Integer).flags(ArgFlags::OPTIONAL)],
+        ..Spec::DEFAULT
+    },
+    run: zpopmax,
+};
 
 fn zpopmax(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     pop_command(x, a, End::Max, r)
@@ -64,7 +94,33 @@ fn pop_command(x: &mut Exec<'_>, a: Args<'_>, end: End, r: &mut Reply<'_>) -> Co
     Ok(())
 }
 
-//@zmpop
+pub static ZMPOP: ShardCommand = Command {
+    spec: Spec {
+        name: "zmpop",
+        group: Group::SortedSet,
+        since: "7.0.0",
+        summary: "Removes and returns members of the first sorted set that has any.",
+        complexity: "O(K+M*log(N)), K being the number of keys and M the number of members removed.",
+        arity: -4,
+        flags: Flags::WRITE,
+        acl: AclCategory::SORTEDSET,
+        keys: &[KeySpec::count(1, KeyAccess::RW.with(KeyAccess::ACCESS).with(KeyAccess::DELETE))],
+        args: &[
+            Arg::new("numkeys", ArgKind::Integer),
+            Arg::new("key", ArgKind::Key(0)).flags(ArgFlags::MULTIPLE),
+            Arg::new(
+                "where",
+                ArgKind::OneOf(&[
+                    Arg::new("min", ArgKind::PureToken).token("MIN"),
+                    Arg::new("max", ArgKind::PureToken).token("MAX"),
+                ]),
+            ),
+            Arg::new("count", ArgKind::Integer).token("COUNT").flags(ArgFlags::OPTIONAL),
+        ],
+        ..Spec::DEFAULT
+    },
+    run: zmpop,
+};
 
 fn zmpop(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     let request = MultiPop::parse(a, 1)?;
@@ -74,13 +130,43 @@ fn zmpop(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     Ok(())
 }
 
-//@bzpopmin
+pub static BZPOPMIN: ShardCommand = Command {
+    spec: Spec {
+        name: "bzpopmin",
+        group: Group::SortedSet,
+        since: "5.0.0",
+        summary: "Removes and returns the member with the lowest score, waiting for one if there is none.",
+        complexity: "O(log(N))",
+        arity: -3,
+        flags: Flags::WRITE.with(Flags::NOSCRIPT).with(Flags::BLOCKING).with(Flags::FAST),
+        acl: AclCategory::SORTEDSET,
+        keys: &[KeySpec::range(1, -2, 1, KeyAccess::RW.with(KeyAccess::ACCESS).with(KeyAccess::DELETE))],
+        args: &[Arg::new("key", ArgKind::Key(0)).flags(ArgFlags::MULTIPLE), Arg::new("timeout", ArgKind::Double)],
+        ..Spec::DEFAULT
+    },
+    run: bzpopmin,
+};
 
 fn bzpopmin(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     blocking_pop(x, a, End::Min, r)
 }
 
-//@bzpopmax
+pub static BZPOPMAX: ShardCommand = Command {
+    spec: Spec {
+        name: "bzpopmax",
+        group: Group::SortedSet,
+        since: "5.0.0",
+        summary: "Removes and returns the member with the highest score, waiting for one if there is none.",
+        complexity: "O(log(N))",
+        arity: -3,
+        flags: Flags::WRITE.with(Flags::NOSCRIPT).with(Flags::BLOCKING).with(Flags::FAST),
+        acl: AclCategory::SORTEDSET,
+        keys: &[KeySpec::range(1, -2, 1, KeyAccess::RW.with(KeyAccess::ACCESS).with(KeyAccess::DELETE))],
+        args: &[Arg::new("key", ArgKind::Key(0)).flags(ArgFlags::MULTIPLE), Arg::new("timeout", ArgKind::Double)],
+        ..Spec::DEFAULT
+    },
+    run: bzpopmax,
+};
 
 fn bzpopmax(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     blocking_pop(x, a, End::Max, r)
@@ -94,7 +180,34 @@ fn blocking_pop(x: &mut Exec<'_>, a: Args<'_>, end: End, r: &mut Reply<'_>) -> C
     Ok(())
 }
 
-//@bzmpop
+pub static BZMPOP: ShardCommand = Command {
+    spec: Spec {
+        name: "bzmpop",
+        group: Group::SortedSet,
+        since: "7.0.0",
+        summary: "Removes and returns members of the first sorted set that has any, waiting if there is none.",
+        complexity: "O(K+M*log(N)), K being the number of keys and M the number of members removed.",
+        arity: -5,
+        flags: Flags::WRITE.with(Flags::BLOCKING),
+        acl: AclCategory::SORTEDSET,
+        keys: &[KeySpec::count(2, KeyAccess::RW.with(KeyAccess::ACCESS).with(KeyAccess::DELETE))],
+        args: &[
+            Arg::new("timeout", ArgKind::Double),
+            Arg::new("numkeys", ArgKind::Integer),
+            Arg::new("key", ArgKind::Key(0)).flags(ArgFlags::MULTIPLE),
+            Arg::new(
+                "where",
+                ArgKind::OneOf(&[
+                    Arg::new("min", ArgKind::PureToken).token("MIN"),
+                    Arg::new("max", ArgKind::PureToken).token("MAX"),
+                ]),
+            ),
+            Arg::new("count", ArgKind::Integer).token("COUNT").flags(ArgFlags::OPTIONAL),
+        ],
+        ..Spec::DEFAULT
+    },
+    run: bzmpop,
+};
 
 fn bzmpop(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     let request = MultiPop::parse(a, 2)?;
@@ -152,7 +265,12 @@ fn count_from(text: &[u8], least: i64, message: &'static str) -> Result<usize, E
 /// Pops from the first key that holds a sorted set, and says so as ZPOPMIN or ZPOPMAX; false if there is none. Without a
 /// count, one member is popped.
 fn pop_first_of(
-    x: &mut Exec<'_>, keys: Args<'_>, end: End, count: Option<usize>, form: Form, r: &mut Reply<'_>,
+    x: &mut Exec<'_>,
+    keys: Args<'_>,
+    end: End,
+    count: Option<usize>,
+    form: Form,
+    r: &mut Reply<'_>,
 ) -> Result<bool, Error> {
     for name in keys.iter() {
         let key = x.key(name);

@@ -15,7 +15,33 @@ use std::collections::BTreeSet;
 /// Most members drawn with repetition by one command: above, the reply alone would take gigabytes.
 const DRAWS_MAX: u64 = 1 << 27;
 
-//@zrandmember
+pub static ZRANDMEMBER: ShardCommand = Command {
+    spec: Spec {
+        name: "zrandmember",
+        group: Group::SortedSet,
+        since: "6.2.0",
+        summary: "Returns members drawn at random.",
+        complexity: "O(M), M being the number of members returned.",
+        arity: -2,
+        flags: Flags::READONLY,
+        acl: AclCategory::SORTEDSET,
+        keys: &[KeySpec::one(1, KeyAccess::RO.with(KeyAccess::ACCESS))],
+        tips: &["nondeterministic_output"],
+        args: &[
+            Arg::new("key", ArgKind::Key(0)),
+            Arg::new(
+                "options",
+                ArgKind::Block(&[
+                    Arg::new("count", ArgKind::Integer),
+                    Arg::new("withscores", ArgKind::PureToken).token("WITHSCORES").flags(ArgFlags::OPTIONAL),
+                ]),
+            )
+            .flags(ArgFlags::OPTIONAL),
+        ],
+        ..Spec::DEFAULT
+    },
+    run: zrandmember,
+};
 
 fn zrandmember(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     let key = x.key(a.at(1));

@@ -13,44 +13,212 @@ use crate::settings::NotifyFlags;
 use crate::value::sorted_set::{Direction, Entries};
 use crate::value::{Object, SortedSet};
 
-//@zrange
+pub static ZRANGE: ShardCommand = Command {
+    spec: Spec {
+        name: "zrange",
+        group: Group::SortedSet,
+        since: "1.2.0",
+        summary: "Reads members by rank, score or lexicographical order.",
+        complexity: "O(log(N)+M), M being the number of members returned.",
+        arity: -4,
+        flags: Flags::READONLY,
+        acl: AclCategory::SORTEDSET,
+        keys: &[KeySpec::one(1, KeyAccess::RO.with(KeyAccess::ACCESS))],
+        args: &[
+            Arg::new("key", ArgKind::Key(0)),
+            Arg::new("start", ArgKind::String),
+            Arg::new("stop", ArgKind::String),
+            Arg::new(
+                "sortby",
+                ArgKind::OneOf(&[
+                    Arg::new("byscore", ArgKind::PureToken).token("BYSCORE"),
+                    Arg::new("bylex", ArgKind::PureToken).token("BYLEX"),
+                ]),
+            )
+            .flags(ArgFlags::OPTIONAL)
+            .since("6.2.0"),
+            Arg::new("rev", ArgKind::PureToken).token("REV").flags(ArgFlags::OPTIONAL).since("6.2.0"),
+            Arg::new(
+                "offset_count",
+                ArgKind::Block(&[Arg::new("offset", ArgKind::Integer), Arg::new("count", ArgKind::Integer)]),
+            )
+            .token("LIMIT")
+            .flags(ArgFlags::OPTIONAL)
+            .since("6.2.0"),
+            Arg::new("withscores", ArgKind::PureToken).token("WITHSCORES").flags(ArgFlags::OPTIONAL),
+        ],
+        ..Spec::DEFAULT
+    },
+    run: zrange,
+};
 
 fn zrange(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     read_range(x, a, None, None, r)
 }
 
-//@zrevrange
+pub static ZREVRANGE: ShardCommand = Command {
+    spec: Spec {
+        name: "zrevrange",
+        group: Group::SortedSet,
+        since: "1.2.0",
+        summary: "Reads members by rank in descending order.",
+        complexity: "O(log(N)+M), M being the number of members returned.",
+        arity: -4,
+        flags: Flags::READONLY,
+        acl: AclCategory::SORTEDSET,
+        keys: &[KeySpec::one(1, KeyAccess::RO.with(KeyAccess::ACCESS))],
+        args: &[
+            Arg::new("key", ArgKind::Key(0)),
+            Arg::new("start", ArgKind::Integer),
+            Arg::new("stop", ArgKind::Integer),
+            Arg::new("withscores", ArgKind::PureToken).token("WITHSCORES").flags(ArgFlags::OPTIONAL),
+        ],
+        deprecated: Some(("6.2.0", "`ZRANGE` with the `REV` argument")),
+        ..Spec::DEFAULT
+    },
+    run: zrevrange,
+};
 
 fn zrevrange(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     read_range(x, a, Some(RangeKind::Rank), Some(Direction::Descending), r)
 }
 
-//@zrangebyscore
+pub static ZRANGEBYSCORE: ShardCommand = Command {
+    spec: Spec {
+        name: "zrangebyscore",
+        group: Group::SortedSet,
+        since: "1.0.5",
+        summary: "Reads the members whose scores lie in a range.",
+        complexity: "O(log(N)+M), M being the number of members returned.",
+        arity: -4,
+        flags: Flags::READONLY,
+        acl: AclCategory::SORTEDSET,
+        keys: &[KeySpec::one(1, KeyAccess::RO.with(KeyAccess::ACCESS))],
+        args: &[
+            Arg::new("key", ArgKind::Key(0)),
+            Arg::new("min", ArgKind::Double),
+            Arg::new("max", ArgKind::Double),
+            Arg::new("withscores", ArgKind::PureToken).token("WITHSCORES").flags(ArgFlags::OPTIONAL).since("2.0.0"),
+            Arg::new(
+                "offset_count",
+                ArgKind::Block(&[Arg::new("offset", ArgKind::Integer), Arg::new("count", ArgKind::Integer)]),
+            )
+            .token("LIMIT")
+            .flags(ArgFlags::OPTIONAL),
+        ],
+        deprecated: Some(("6.2.0", "`ZRANGE` with the `BYSCORE` argument")),
+        ..Spec::DEFAULT
+    },
+    run: zrangebyscore,
+};
 
 fn zrangebyscore(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     read_range(x, a, Some(RangeKind::Score), Some(Direction::Ascending), r)
 }
 
-//@zrevrangebyscore
+pub static ZREVRANGEBYSCORE: ShardCommand = Command {
+    spec: Spec {
+        name: "zrevrangebyscore",
+        group: Group::SortedSet,
+        since: "2.2.0",
+        summary: "Reads the members whose scores lie in a range in descending order.",
+        complexity: "O(log(N)+M), M being the number of members returned.",
+        arity: -4,
+        flags: Flags::READONLY,
+        acl: AclCategory::SORTEDSET,
+        keys: &[KeySpec::one(1, KeyAccess::RO.with(KeyAccess::ACCESS))],
+        args: &[
+            Arg::new("key", ArgKind::Key(0)),
+            Arg::new("max", ArgKind::Double),
+            Arg::new("min", ArgKind::Double),
+            Arg::new("withscores", ArgKind::PureToken).token("WITHSCORES").flags(ArgFlags::OPTIONAL),
+            Arg::new(
+                "offset_count",
+                ArgKind::Block(&[Arg::new("offset", ArgKind::Integer), Arg::new("count", ArgKind::Integer)]),
+            )
+            .token("LIMIT")
+            .flags(ArgFlags::OPTIONAL),
+        ],
+        deprecated: Some(("6.2.0", "`ZRANGE` with the `REV` and `BYSCORE` arguments")),
+        ..Spec::DEFAULT
+    },
+    run: zrevrangebyscore,
+};
 
 fn zrevrangebyscore(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     read_range(x, a, Some(RangeKind::Score), Some(Direction::Descending), r)
 }
 
-//@zrangebylex
+pub static ZRANGEBYLEX: ShardCommand = Command {
+    spec: Spec {
+        name: "zrangebylex",
+        group: Group::SortedSet,
+        since: "2.8.9",
+        summary: "Reads the members that lie in a lexicographical range.",
+        complexity: "O(log(N)+M), M being the number of members returned.",
+        arity: -4,
+        flags: Flags::READONLY,
+        acl: AclCategory::SORTEDSET,
+        keys: &[KeySpec::one(1, KeyAccess::RO.with(KeyAccess::ACCESS))],
+        args: &[
+            Arg::new("key", ArgKind::Key(0)),
+            Arg::new("min", ArgKind::String),
+            Arg::new("max", ArgKind::String),
+            Arg::new(
+                "offset_count",
+                ArgKind::Block(&[Arg::new("offset", ArgKind::Integer), Arg::new("count", ArgKind::Integer)]),
+            )
+            .token("LIMIT")
+            .flags(ArgFlags::OPTIONAL),
+        ],
+        deprecated: Some(("6.2.0", "`ZRANGE` with the `BYLEX` argument")),
+        ..Spec::DEFAULT
+    },
+    run: zrangebylex,
+};
 
 fn zrangebylex(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     read_range(x, a, Some(RangeKind::Lex), Some(Direction::Ascending), r)
 }
 
-//@zrevrangebylex
+pub static ZREVRANGEBYLEX: ShardCommand = Command {
+    spec: Spec {
+        name: "zrevrangebylex",
+        group: Group::SortedSet,
+        since: "2.8.9",
+        summary: "Reads the members that lie in a lexicographical range in descending order.",
+        complexity: "O(log(N)+M), M being the number of members returned.",
+        arity: -4,
+        flags: Flags::READONLY,
+        acl: AclCategory::SORTEDSET,
+        keys: &[KeySpec::one(1, KeyAccess::RO.with(KeyAccess::ACCESS))],
+        args: &[
+            Arg::new("key", ArgKind::Key(0)),
+            Arg::new("max", ArgKind::String),
+            Arg::new("min", ArgKind::String),
+            Arg::new(
+                "offset_count",
+                ArgKind::Block(&[Arg::new("offset", ArgKind::Integer), Arg::new("count", ArgKind::Integer)]),
+            )
+            .token("LIMIT")
+            .flags(ArgFlags::OPTIONAL),
+        ],
+        deprecated: Some(("6.2.0", "`ZRANGE` with the `REV` and `BYLEX` arguments")),
+        ..Spec::DEFAULT
+    },
+    run: zrevrangebylex,
+};
 
 fn zrevrangebylex(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     read_range(x, a, Some(RangeKind::Lex), Some(Direction::Descending), r)
 }
 
 fn read_range(
-    x: &mut Exec<'_>, a: Args<'_>, kind: Option<RangeKind>, direction: Option<Direction>, r: &mut Reply<'_>,
+    x: &mut Exec<'_>,
+    a: Args<'_>,
+    kind: Option<RangeKind>,
+    direction: Option<Direction>,
+    r: &mut Reply<'_>,
 ) -> CommandResult {
     let query = Query::parse(a.from(1), kind, direction, false)?;
     match x.sorted_set(&x.key(a.at(1)))? {
@@ -64,7 +232,42 @@ fn read_range(
     Ok(())
 }
 
-//@zrangestore
+pub static ZRANGESTORE: ShardCommand = Command {
+    spec: Spec {
+        name: "zrangestore",
+        group: Group::SortedSet,
+        since: "6.2.0",
+        summary: "Stores a range of members in another key.",
+        complexity: "O(log(N)+M), M being the number of members stored.",
+        arity: -5,
+        flags: Flags::WRITE.with(Flags::DENYOOM),
+        acl: AclCategory::SORTEDSET,
+        keys: &[KeySpec::one(1, KeyAccess::OW.with(KeyAccess::UPDATE)), KeySpec::one(2, KeyAccess::RO.with(KeyAccess::ACCESS))],
+        args: &[
+            Arg::new("dst", ArgKind::Key(0)),
+            Arg::new("src", ArgKind::Key(1)),
+            Arg::new("min", ArgKind::String),
+            Arg::new("max", ArgKind::String),
+            Arg::new(
+                "sortby",
+                ArgKind::OneOf(&[
+                    Arg::new("byscore", ArgKind::PureToken).token("BYSCORE"),
+                    Arg::new("bylex", ArgKind::PureToken).token("BYLEX"),
+                ]),
+            )
+            .flags(ArgFlags::OPTIONAL),
+            Arg::new("rev", ArgKind::PureToken).token("REV").flags(ArgFlags::OPTIONAL),
+            Arg::new(
+                "offset_count",
+                ArgKind::Block(&[Arg::new("offset", ArgKind::Integer), Arg::new("count", ArgKind::Integer)]),
+            )
+            .token("LIMIT")
+            .flags(ArgFlags::OPTIONAL),
+        ],
+        ..Spec::DEFAULT
+    },
+    run: zrangestore,
+};
 
 fn zrangestore(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     let query = Query::parse(a.from(2), None, None, true)?;
@@ -80,7 +283,13 @@ fn zrangestore(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResul
 }
 
 /// Puts a command's result under `target`, or deletes that key if the result is empty, and replies its size.
-pub(in crate::family) fn store_result(x: &mut Exec<'_>, target: &Key<'_>, result: SortedSet, event: &'static str, r: &mut Reply<'_>) {
+pub(in crate::family) fn store_result(
+    x: &mut Exec<'_>,
+    target: &Key<'_>,
+    result: SortedSet,
+    event: &'static str,
+    r: &mut Reply<'_>,
+) {
     r.integer(result.len() as i64);
     if !result.is_empty() {
         x.store(target, NewValue::Object(Object::SortedSet(result)), Expiry::Clear);

@@ -10,7 +10,21 @@ use crate::number::write_f64;
 use crate::reply::Reply;
 use crate::table::Cursor;
 
-//@zcard
+pub static ZCARD: ShardCommand = Command {
+    spec: Spec {
+        name: "zcard",
+        group: Group::SortedSet,
+        since: "1.2.0",
+        summary: "Tells how many members there are.",
+        arity: 2,
+        flags: Flags::READONLY.with(Flags::FAST),
+        acl: AclCategory::SORTEDSET,
+        keys: &[KeySpec::one(1, KeyAccess::RO)],
+        args: &[Arg::new("key", ArgKind::Key(0))],
+        ..Spec::DEFAULT
+    },
+    run: zcard,
+};
 
 fn zcard(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     let len = x.sorted_set(&x.key(a.at(1)))?.map_or(0, |set| set.len());
@@ -18,7 +32,21 @@ fn zcard(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     Ok(())
 }
 
-//@zscore
+pub static ZSCORE: ShardCommand = Command {
+    spec: Spec {
+        name: "zscore",
+        group: Group::SortedSet,
+        since: "1.2.0",
+        summary: "Reads a member's score.",
+        arity: 3,
+        flags: Flags::READONLY.with(Flags::FAST),
+        acl: AclCategory::SORTEDSET,
+        keys: &[KeySpec::one(1, KeyAccess::RO.with(KeyAccess::ACCESS))],
+        args: &[Arg::new("key", ArgKind::Key(0)), Arg::new("member", ArgKind::String)],
+        ..Spec::DEFAULT
+    },
+    run: zscore,
+};
 
 fn zscore(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     let set = x.sorted_set(&x.key(a.at(1)))?;
@@ -29,7 +57,22 @@ fn zscore(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     Ok(())
 }
 
-//@zmscore
+pub static ZMSCORE: ShardCommand = Command {
+    spec: Spec {
+        name: "zmscore",
+        group: Group::SortedSet,
+        since: "6.2.0",
+        summary: "Reads the scores of several members.",
+        complexity: "O(M), M being the number of members given.",
+        arity: -3,
+        flags: Flags::READONLY.with(Flags::FAST),
+        acl: AclCategory::SORTEDSET,
+        keys: &[KeySpec::one(1, KeyAccess::RO.with(KeyAccess::ACCESS))],
+        args: &[Arg::new("key", ArgKind::Key(0)), Arg::new("member", ArgKind::String).flags(ArgFlags::MULTIPLE)],
+        ..Spec::DEFAULT
+    },
+    run: zmscore,
+};
 
 fn zmscore(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     let set = x.sorted_set(&x.key(a.at(1)))?;
@@ -43,13 +86,53 @@ fn zmscore(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     Ok(())
 }
 
-//@zrank
+pub static ZRANK: ShardCommand = Command {
+    spec: Spec {
+        name: "zrank",
+        group: Group::SortedSet,
+        since: "2.0.0",
+        summary: "Tells a member's place in ascending order.",
+        complexity: "O(log(N))",
+        arity: -3,
+        flags: Flags::READONLY.with(Flags::FAST),
+        acl: AclCategory::SORTEDSET,
+        keys: &[KeySpec::one(1, KeyAccess::RO.with(KeyAccess::ACCESS))],
+        args: &[
+            Arg::new("key", ArgKind::Key(0)),
+            Arg::new("member", ArgKind::String),
+            Arg::new("withscore", ArgKind::PureToken).token("WITHSCORE").flags(ArgFlags::OPTIONAL),
+        ],
+        history: &[("7.2.0", "Added the optional `WITHSCORE` argument.")],
+        ..Spec::DEFAULT
+    },
+    run: zrank,
+};
 
 fn zrank(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     rank(x, a, false, r)
 }
 
-//@zrevrank
+pub static ZREVRANK: ShardCommand = Command {
+    spec: Spec {
+        name: "zrevrank",
+        group: Group::SortedSet,
+        since: "2.0.0",
+        summary: "Tells a member's place in descending order.",
+        complexity: "O(log(N))",
+        arity: -3,
+        flags: Flags::READONLY.with(Flags::FAST),
+        acl: AclCategory::SORTEDSET,
+        keys: &[KeySpec::one(1, KeyAccess::RO.with(KeyAccess::ACCESS))],
+        args: &[
+            Arg::new("key", ArgKind::Key(0)),
+            Arg::new("member", ArgKind::String),
+            Arg::new("withscore", ArgKind::PureToken).token("WITHSCORE").flags(ArgFlags::OPTIONAL),
+        ],
+        history: &[("7.2.0", "Added the optional `WITHSCORE` argument.")],
+        ..Spec::DEFAULT
+    },
+    run: zrevrank,
+};
 
 fn zrevrank(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     rank(x, a, true, r)
@@ -65,7 +148,11 @@ fn rank(x: &mut Exec<'_>, a: Args<'_>, reverse: bool, r: &mut Reply<'_>) -> Comm
     }
     let set = x.sorted_set(&x.key(a.at(1)))?;
     let Some((set, (rank, score))) = set.and_then(|set| Some((set, set.rank(a.at(2))?))) else {
-        if with_score { r.null_array() } else { r.null() }
+        if with_score {
+            r.null_array()
+        } else {
+            r.null()
+        }
         return Ok(());
     };
     let rank = if reverse { set.len() - 1 - rank } else { rank } as i64;
@@ -79,13 +166,43 @@ fn rank(x: &mut Exec<'_>, a: Args<'_>, reverse: bool, r: &mut Reply<'_>) -> Comm
     Ok(())
 }
 
-//@zcount
+pub static ZCOUNT: ShardCommand = Command {
+    spec: Spec {
+        name: "zcount",
+        group: Group::SortedSet,
+        since: "2.0.0",
+        summary: "Counts the members whose scores lie in a range.",
+        complexity: "O(log(N))",
+        arity: 4,
+        flags: Flags::READONLY.with(Flags::FAST),
+        acl: AclCategory::SORTEDSET,
+        keys: &[KeySpec::one(1, KeyAccess::RO.with(KeyAccess::ACCESS))],
+        args: &[Arg::new("key", ArgKind::Key(0)), Arg::new("min", ArgKind::Double), Arg::new("max", ArgKind::Double)],
+        ..Spec::DEFAULT
+    },
+    run: zcount,
+};
 
 fn zcount(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     count(x, a, RangeKind::Score, r)
 }
 
-//@zlexcount
+pub static ZLEXCOUNT: ShardCommand = Command {
+    spec: Spec {
+        name: "zlexcount",
+        group: Group::SortedSet,
+        since: "2.8.9",
+        summary: "Counts the members that lie in a lexicographical range.",
+        complexity: "O(log(N))",
+        arity: 4,
+        flags: Flags::READONLY.with(Flags::FAST),
+        acl: AclCategory::SORTEDSET,
+        keys: &[KeySpec::one(1, KeyAccess::RO.with(KeyAccess::ACCESS))],
+        args: &[Arg::new("key", ArgKind::Key(0)), Arg::new("min", ArgKind::String), Arg::new("max", ArgKind::String)],
+        ..Spec::DEFAULT
+    },
+    run: zlexcount,
+};
 
 fn zlexcount(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     count(x, a, RangeKind::Lex, r)
@@ -98,7 +215,28 @@ fn count(x: &mut Exec<'_>, a: Args<'_>, kind: RangeKind, r: &mut Reply<'_>) -> C
     Ok(())
 }
 
-//@zscan
+pub static ZSCAN: ShardCommand = Command {
+    spec: Spec {
+        name: "zscan",
+        group: Group::SortedSet,
+        since: "2.8.0",
+        summary: "Walks through the members and scores a piece at a time.",
+        complexity: "O(1) for each call, O(N) for a whole run.",
+        arity: -3,
+        flags: Flags::READONLY,
+        acl: AclCategory::SORTEDSET,
+        keys: &[KeySpec::one(1, KeyAccess::RO.with(KeyAccess::ACCESS))],
+        tips: &["nondeterministic_output"],
+        args: &[
+            Arg::new("key", ArgKind::Key(0)),
+            Arg::new("cursor", ArgKind::Integer),
+            Arg::new("pattern", ArgKind::Pattern).token("MATCH").flags(ArgFlags::OPTIONAL),
+            Arg::new("count", ArgKind::Integer).token("COUNT").flags(ArgFlags::OPTIONAL),
+        ],
+        ..Spec::DEFAULT
+    },
+    run: zscan,
+};
 
 fn zscan(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     let cursor = Cursor::from_bits(parse_cursor(a.at(2))?);

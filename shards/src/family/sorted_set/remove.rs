@@ -8,7 +8,22 @@ use crate::family::ShardCommand;
 use crate::reply::Reply;
 use crate::settings::NotifyFlags;
 
-//@zrem
+pub static ZREM: ShardCommand = Command {
+    spec: Spec {
+        name: "zrem",
+        group: Group::SortedSet,
+        since: "1.2.0",
+        summary: "Removes members.",
+        complexity: "O(M*log(N)), M being the number of members given.",
+        arity: -3,
+        flags: Flags::WRITE.with(Flags::FAST),
+        acl: AclCategory::SORTEDSET,
+        keys: &[KeySpec::one(1, KeyAccess::RW.with(KeyAccess::DELETE))],
+        args: &[Arg::new("key", ArgKind::Key(0)), Arg::new("member", ArgKind::String).flags(ArgFlags::MULTIPLE)],
+        ..Spec::DEFAULT
+    },
+    run: zrem,
+};
 
 fn zrem(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     let key = x.key(a.at(1));
@@ -26,19 +41,64 @@ fn zrem(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     Ok(())
 }
 
-//@zremrangebyrank
+pub static ZREMRANGEBYRANK: ShardCommand = Command {
+    spec: Spec {
+        name: "zremrangebyrank",
+        group: Group::SortedSet,
+        since: "2.0.0",
+        summary: "Removes the members in a range of ranks.",
+        complexity: "O(log(N)+M), M being the number of members removed.",
+        arity: 4,
+        flags: Flags::WRITE,
+        acl: AclCategory::SORTEDSET,
+        keys: &[KeySpec::one(1, KeyAccess::RW.with(KeyAccess::DELETE))],
+        args: &[Arg::new("key", ArgKind::Key(0)), Arg::new("start", ArgKind::Integer), Arg::new("stop", ArgKind::Integer)],
+        ..Spec::DEFAULT
+    },
+    run: zremrangebyrank,
+};
 
 fn zremrangebyrank(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     remove_range(x, a, RangeKind::Rank, "zremrangebyrank", r)
 }
 
-//@zremrangebyscore
+pub static ZREMRANGEBYSCORE: ShardCommand = Command {
+    spec: Spec {
+        name: "zremrangebyscore",
+        group: Group::SortedSet,
+        since: "1.2.0",
+        summary: "Removes the members whose scores lie in a range.",
+        complexity: "O(log(N)+M), M being the number of members removed.",
+        arity: 4,
+        flags: Flags::WRITE,
+        acl: AclCategory::SORTEDSET,
+        keys: &[KeySpec::one(1, KeyAccess::RW.with(KeyAccess::DELETE))],
+        args: &[Arg::new("key", ArgKind::Key(0)), Arg::new("min", ArgKind::Double), Arg::new("max", ArgKind::Double)],
+        ..Spec::DEFAULT
+    },
+    run: zremrangebyscore,
+};
 
 fn zremrangebyscore(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     remove_range(x, a, RangeKind::Score, "zremrangebyscore", r)
 }
 
-//@zremrangebylex
+pub static ZREMRANGEBYLEX: ShardCommand = Command {
+    spec: Spec {
+        name: "zremrangebylex",
+        group: Group::SortedSet,
+        since: "2.8.9",
+        summary: "Removes the members that lie in a lexicographical range.",
+        complexity: "O(log(N)+M), M being the number of members removed.",
+        arity: 4,
+        flags: Flags::WRITE,
+        acl: AclCategory::SORTEDSET,
+        keys: &[KeySpec::one(1, KeyAccess::RW.with(KeyAccess::DELETE))],
+        args: &[Arg::new("key", ArgKind::Key(0)), Arg::new("min", ArgKind::String), Arg::new("max", ArgKind::String)],
+        ..Spec::DEFAULT
+    },
+    run: zremrangebylex,
+};
 
 fn zremrangebylex(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     remove_range(x, a, RangeKind::Lex, "zremrangebylex", r)

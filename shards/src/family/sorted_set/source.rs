@@ -1,8 +1,8 @@
 //! The inputs of unions, intersections and differences: sorted sets, and sets, whose members all have the score 1.
 
+use crate::command::Args;
 use crate::error::Error;
 use crate::exec::Exec;
-use crate::command::Args;
 use crate::keyspace::{Db, Value};
 use crate::value::item::Item;
 use crate::value::{Set, SortedSet};
