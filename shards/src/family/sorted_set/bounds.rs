@@ -62,7 +62,8 @@ pub fn parse_scores(min: &[u8], max: &[u8]) -> Result<ScoreRange, Error> {
     Ok(ScoreRange { min, max, min_excluded, max_excluded })
 }
 
-/// A score, exclusive after `(`. C's strtod reads it: leading spaces are skipped, a zero byte ends it, and nothing at all is 0.
+/// A score, exclusive after `(`. C's strtod reads it: leading spaces are skipped, a zero byte ends it, nothing at all is 0, and what
+/// overflows is infinite.
 fn score_bound(text: &[u8]) -> Option<(f64, bool)> {
     let (excluded, text) = match text {
         [b'(', rest @ ..] => (true, rest),
@@ -73,7 +74,15 @@ fn score_bound(text: &[u8]) -> Option<(f64, bool)> {
         return Some((0.0, excluded));
     }
     let digits = text.iter().position(|byte| !matches!(byte, b' ' | b'\t'..=b'\r')).map(|at| &text[at..])?;
-    parse_f64(digits).map(|score| (score, excluded))
+    let score = parse_f64(digits).or_else(|| out_of_range(digits))?;
+    Some((score, excluded))
+}
+
+/// A decimal number too large or too small for a double: infinity or zero.
+fn out_of_range(text: &[u8]) -> Option<f64> {
+    let magnitude = text.strip_prefix(b"-").or_else(|| text.strip_prefix(b"+")).unwrap_or(text);
+    let decimal = magnitude.first().is_some_and(|byte| byte.is_ascii_digit() || *byte == b'.');
+    if decimal { std::str::from_utf8(text).ok()?.parse().ok() } else { None }
 }
 
 pub fn parse_members<'a>(min: &'a [u8], max: &'a [u8]) -> Result<LexRange<'a>, Error> {

@@ -13,6 +13,7 @@ use crate::value::SortedSet;
 use crate::value::item::Item;
 use ahash::RandomState;
 use hashbrown::HashMap;
+use std::cmp::Ordering;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Operation {
@@ -298,8 +299,10 @@ fn combine_and_store(
 ) -> CommandResult {
     let request = Request::parse(x, a, 2, operation, Use::Store)?;
     let limits = limits(x);
-    let mut set = SortedSet::new();
-    for (score, member) in request.result(x) {
+    let result = request.result(x);
+    let longest = result.iter().map(|(_, member)| member.len()).max().unwrap_or(0);
+    let mut set = SortedSet::sized(result.len(), longest, &limits);
+    for (score, member) in result {
         set.insert(&member, score, &limits);
     }
     store_result(x, &x.key(a.at(1)), set, event, r);
@@ -400,11 +403,8 @@ impl<'a> Request<'a> {
             }
             Operation::Difference => subtract(&sources),
         };
-        result.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
-        if result.iter().any(|(score, _)| *score == 0.0) {
-            // The two zeros are one score.
-            result.sort_unstable_by(|a, b| (a.0 + 0.0).total_cmp(&(b.0 + 0.0)).then_with(|| a.1.cmp(&b.1)));
-        }
+        // No score is NaN, and the two zeros are one score.
+        result.sort_unstable_by(|a, b| a.0.partial_cmp(&b.0).unwrap_or(Ordering::Equal).then_with(|| a.1.cmp(&b.1)));
         result
     }
 

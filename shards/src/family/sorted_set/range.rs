@@ -274,7 +274,9 @@ fn zrangestore(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResul
     let (target, limits) = (x.key(a.at(1)), limits(x));
     let mut result = SortedSet::new();
     if let Some(set) = x.sorted_set(&x.key(a.at(2)))? {
-        for (member, score) in query.entries(set).1 {
+        let (len, entries) = query.entries(set);
+        result = SortedSet::sized(len, 0, &limits);
+        for (member, score) in entries {
             member.with_bytes(|member| result.insert(member, score, &limits));
         }
     }

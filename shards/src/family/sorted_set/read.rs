@@ -247,11 +247,21 @@ fn zscan(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     let options = ScanOptions::parse(a, 3, false)?;
     let mut reply = ScanReply::new(options, r.resp3);
     let mut text = Vec::new();
+    let packed = set.encoding() == "listpack";
     let next = set.scan(cursor, options.count, &mut |member, score| {
         text.clear();
-        write_f64(&mut text, score);
+        if packed && is_packed_integer(score) {
+            text.extend_from_slice(itoa::Buffer::new().format(score as i64).as_bytes());
+        } else {
+            write_f64(&mut text, score);
+        }
         reply.offer_pair(member, &text);
     });
     reply.finish(next.map_or(0, Cursor::to_bits), r);
     Ok(())
+}
+
+/// Whether redis-server keeps the score as an integer in a small set, which is how ZSCAN then shows it.
+fn is_packed_integer(score: f64) -> bool {
+    score.fract() == 0.0 && score.abs() <= (i64::MAX / 2) as f64
 }
