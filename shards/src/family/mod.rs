@@ -3,6 +3,7 @@
 //! Adding a command: one static item in its family's file, and one line in that family's list.
 
 mod blocking;
+mod geo;
 pub(crate) mod scan;
 mod sorted_set;
 mod string;
@@ -15,7 +16,7 @@ pub type ShardCommand = Command<ShardHandler>;
 
 /// All of them.
 pub fn commands() -> impl Iterator<Item = &'static ShardCommand> {
-    [sorted_set::COMMANDS, string::COMMANDS].into_iter().flatten().copied()
+    [geo::COMMANDS, sorted_set::COMMANDS, string::COMMANDS].into_iter().flatten().copied()
 }
 
 #[cfg(test)]

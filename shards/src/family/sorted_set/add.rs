@@ -109,15 +109,27 @@ fn add(x: &mut Exec<'_>, a: Args<'_>, mut options: AddOptions, r: &mut Reply<'_>
     let scores = std::iter::once(first_score).chain(more_scores);
     let members = (1..pairs.len()).step_by(2).map(|at| pairs.at(at));
 
-    let (key, limits) = (x.key(a.at(1)), limits(x));
+    add_members(x, a.at(1), scores.zip(members), options, count_changed, r)
+}
+
+/// Adds members with their scores to a key, says what was done, and replies.
+pub(in crate::family) fn add_members<'a>(
+    x: &mut Exec<'_>,
+    name: &[u8],
+    pairs: impl Iterator<Item = (f64, &'a [u8])>,
+    options: AddOptions,
+    count_changed: bool,
+    r: &mut Reply<'_>,
+) -> CommandResult {
+    let (key, limits) = (x.key(name), limits(x));
     let mut tally = Tally::default();
     if let Some(set) = x.sorted_set_mut(&key)? {
-        for (score, member) in scores.zip(members) {
+        for (score, member) in pairs {
             tally.count(set.add(member, score, options, &limits))?;
         }
     } else if !options.present {
         let mut set = SortedSet::new();
-        for (score, member) in scores.zip(members) {
+        for (score, member) in pairs {
             tally.count(set.add(member, score, options, &limits))?;
         }
         x.store(&key, NewValue::Object(Object::SortedSet(set)), Expiry::Clear);

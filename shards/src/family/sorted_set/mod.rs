@@ -13,6 +13,9 @@ mod read;
 mod remove;
 mod source;
 
+pub(super) use add::add_members;
+pub(super) use range::store_result;
+
 use super::ShardCommand;
 use crate::exec::Exec;
 use crate::reply::Reply;
