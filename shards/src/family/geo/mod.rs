@@ -253,3 +253,6 @@ fn write_position(r: &mut Reply<'_>, position: Position) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

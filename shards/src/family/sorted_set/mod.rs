@@ -91,3 +91,6 @@ pub(super) fn write_entry(r: &mut Reply<'_>, member: Item<'_>, score: f64, with_
         r.double(score);
     }
 }
+
+#[cfg(test)]
+mod tests;
