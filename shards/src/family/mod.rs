@@ -8,6 +8,10 @@ pub(crate) mod scan;
 mod blocking;
 pub mod generic;
 mod set;
+mod blocking;
+mod geo;
+pub(crate) mod scan;
+mod sorted_set;
 mod string;
 
 use crate::command::Command;
@@ -20,6 +24,7 @@ pub type ShardCommand = Command<ShardHandler>;
 pub fn commands() -> impl Iterator<Item = &'static ShardCommand> {
     [generic::COMMANDS, string::COMMANDS].into_iter().flatten().copied()
     [string::COMMANDS, hash::COMMANDS, set::COMMANDS].into_iter().flatten().copied()
+    [geo::COMMANDS, sorted_set::COMMANDS, string::COMMANDS].into_iter().flatten().copied()
 }
 
 #[cfg(test)]

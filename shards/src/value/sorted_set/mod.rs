@@ -90,6 +90,15 @@ impl SortedSet {
         SortedSet(Form::Packed(Packed::new()))
     }
 
+    /// An empty set in the form that a set of `entries` members has, the longest of `longest` bytes.
+    pub fn sized(entries: usize, longest: usize, limits: &Limits) -> Self {
+        if entries > limits.entries || longest > limits.value {
+            SortedSet(Form::Tree(Box::new(Tree::new(limits.hasher.clone()))))
+        } else {
+            SortedSet::new()
+        }
+    }
+
     pub fn len(&self) -> usize {
         match &self.0 {
             Form::Packed(packed) => packed.len() / 2,

@@ -3,12 +3,12 @@
 //! Owns how a score stands in a packed element, exactly and as tightly as it goes:
 //!
 //! ```text
-//! integer of up to 53 bits (not -0)    a packed integer, 1 to 8 bytes
+//! integer of up to 53 bits             a packed integer, 1 to 8 bytes
 //! exact as f32                         4 bytes
 //! any other                            8 bytes
 //! ```
 //!
-//! An element of 4 or 8 bytes that would read as a decimal integer gets a zero byte in front.
+//! -0 becomes 0, as in redis-server's small form. An element of 4 or 8 bytes that would read as a decimal integer gets a zero byte in front.
 
 use super::bounds::{LexRange, ScoreRange};
 use crate::value::item::{Item, parse_int};
@@ -37,7 +37,7 @@ pub fn score_of(item: Item<'_>) -> f64 {
 
 /// Calls `f` with the element for a score.
 fn with_score<R>(score: f64, f: impl FnOnce(&[u8]) -> R) -> R {
-    if score.fract() == 0.0 && score.abs() <= INT_MAX && !(score == 0.0 && score.is_sign_negative()) {
+    if score.fract() == 0.0 && score.abs() <= INT_MAX {
         return f(itoa::Buffer::new().format(score as i64).as_bytes());
     }
     let mut padded = [0u8; 9];
@@ -137,7 +137,6 @@ mod tests {
         let few_digits = f64::from(f32::from_le_bytes(*b"1234"));
         for score in [
             0.0,
-            -0.0,
             1.0,
             -1.0,
             1.5,
