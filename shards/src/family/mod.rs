@@ -12,6 +12,8 @@ mod blocking;
 mod geo;
 pub(crate) mod scan;
 mod sorted_set;
+mod blocking;
+mod list;
 mod string;
 
 use crate::command::Command;
@@ -25,6 +27,7 @@ pub fn commands() -> impl Iterator<Item = &'static ShardCommand> {
     [generic::COMMANDS, string::COMMANDS].into_iter().flatten().copied()
     [string::COMMANDS, hash::COMMANDS, set::COMMANDS].into_iter().flatten().copied()
     [geo::COMMANDS, sorted_set::COMMANDS, string::COMMANDS].into_iter().flatten().copied()
+    [list::COMMANDS, string::COMMANDS].into_iter().flatten().copied()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ pub mod db;
 pub mod entry;
 pub mod evict;
 pub mod expire;
+pub mod serve;
 pub mod slot;
 pub mod waiters;
 pub mod watch;
