@@ -86,7 +86,7 @@ impl Hash {
     #[inline]
     pub fn get(&self, field: &[u8]) -> Option<Item<'_>> {
         match self {
-            Hash::Packed(packed) => packed.at(value_pos(packed, field)?.1),
+            Hash::Packed(packed) => packed.at(value_pos(packed, field)?),
             Hash::Table(fields) => fields.get(field).map(Item::Bytes),
         }
     }
@@ -106,30 +106,63 @@ impl Hash {
     /// Sets a field, new or not. True if it is new.
     #[inline]
     pub fn set(&mut self, field: &[u8], value: &[u8], limits: &HashLimits) -> bool {
-        if let Hash::Packed(packed) = self {
-            let longest = field.len().max(value.len());
-            if longest > limits.value || packed.encoded_bytes() + field.len() + value.len() > PACKED_BYTES_MAX {
-                self.convert(limits);
-            }
-        }
+        self.make_room(field.len(), value.len(), limits);
         match self {
             Hash::Packed(packed) => {
-                let is_new = match value_pos(packed, field) {
-                    Some((_, at)) => {
-                        assert!(packed.replace(at, value), "the size has been checked");
-                        false
-                    }
-                    None => {
-                        assert!(packed.push(field) && packed.push(value), "the size has been checked");
-                        true
-                    }
-                };
-                if packed.len() / 2 > limits.entries {
-                    self.convert(limits);
-                }
-                is_new
+                let at = value_pos(packed, field);
+                self.write_packed(at, field, value, limits);
+                at.is_none()
             }
             Hash::Table(fields) => fields.put(field, value),
+        }
+    }
+
+    /// Sets a field to what `make` gives for its present value, and returns what else it gives. Where it fails, nothing is
+    /// changed. A small hash is walked once.
+    pub fn update<'v, R, E>(
+        &mut self,
+        field: &[u8],
+        limits: &HashLimits,
+        make: impl FnOnce(Option<Item<'_>>) -> Result<(R, &'v [u8]), E>,
+    ) -> Result<R, E> {
+        let Hash::Packed(packed) = self else {
+            let (result, value) = make(self.get(field))?;
+            self.set(field, value, limits);
+            return Ok(result);
+        };
+        let at = value_pos(packed, field);
+        let (result, value) = make(at.and_then(|at| packed.at(at)))?;
+        if self.make_room(field.len(), value.len(), limits) {
+            self.set(field, value, limits);
+        } else {
+            self.write_packed(at, field, value, limits);
+        }
+        Ok(result)
+    }
+
+    /// Converts a small hash for which a field or value would be too long. True if it did.
+    #[inline]
+    fn make_room(&mut self, field_len: usize, value_len: usize, limits: &HashLimits) -> bool {
+        let Hash::Packed(packed) = self else { return false };
+        let too_long = field_len.max(value_len) > limits.value;
+        if too_long || packed.encoded_bytes() + field_len + value_len > PACKED_BYTES_MAX {
+            self.convert(limits);
+            return true;
+        }
+        false
+    }
+
+    /// Writes a value at `at`, or a new field with it, and converts a small hash that has one field too many.
+    #[inline]
+    fn write_packed(&mut self, at: Option<Pos>, field: &[u8], value: &[u8], limits: &HashLimits) {
+        let Hash::Packed(packed) = self else { return };
+        let written = match at {
+            Some(at) => packed.replace(at, value),
+            None => packed.push(field) && packed.push(value),
+        };
+        assert!(written, "the size has been checked");
+        if packed.len() / 2 > limits.entries {
+            self.convert(limits);
         }
     }
 
@@ -231,11 +264,10 @@ impl Hash {
     }
 }
 
-/// Where a field and its value are.
+/// Where the value of a field is.
 #[inline]
-fn value_pos(packed: &Packed, field: &[u8]) -> Option<(Pos, Pos)> {
-    let at = packed.find(field, 2)?;
-    Some((at, packed.next(at)?))
+fn value_pos(packed: &Packed, field: &[u8]) -> Option<Pos> {
+    packed.next(packed.find(field, 2)?)
 }
 
 fn pairs(packed: &Packed) -> impl Iterator<Item = (Item<'_>, Item<'_>)> {
@@ -295,7 +327,20 @@ mod tests {
             let (mut hash, mut model) = (Hash::new(), BTreeMap::new());
             let mut random = Random::new(9);
             for (field, value, remove) in steps {
-                if remove {
+                if remove && value.len() % 2 == 0 {
+                    let old = model.get(&field).cloned();
+                    let seen = hash.update(field.as_bytes(), &limits, |old| match old.map(Item::to_vec) {
+                        Some(old) if old.is_empty() => Err(()),
+                        old => Ok((old, value.as_bytes())),
+                    });
+                    match seen {
+                        Ok(seen) => {
+                            prop_assert_eq!(seen, old.map(String::into_bytes));
+                            model.insert(field.clone(), value);
+                        }
+                        Err(()) => prop_assert_eq!(old.as_deref(), Some("")),
+                    }
+                } else if remove {
                     prop_assert_eq!(hash.remove(field.as_bytes()), model.remove(&field).is_some());
                 } else {
                     let is_new = hash.set(field.as_bytes(), value.as_bytes(), &limits);

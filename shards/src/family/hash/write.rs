@@ -177,15 +177,17 @@ pub static HINCRBY: ShardCommand = Command {
 fn hincrby(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     let increment = parse_i64(a.at(3)).ok_or(Error::NotInteger)?;
     let key = x.key(a.at(1));
+    let mut digits = itoa::Buffer::new();
     let sum = edit(x, &key, |hash, limits| {
-        let old = match hash.get(a.at(2)) {
-            None => 0,
-            Some(Item::Int(int)) => int,
-            Some(Item::Bytes(bytes)) => parse_i64(bytes).ok_or(Error::Text("ERR hash value is not an integer"))?,
-        };
-        let sum = old.checked_add(increment).ok_or(Error::Overflow)?;
-        hash.set(a.at(2), itoa::Buffer::new().format(sum).as_bytes(), limits);
-        Ok(sum)
+        hash.update(a.at(2), limits, |old| {
+            let old = match old {
+                None => 0,
+                Some(Item::Int(int)) => int,
+                Some(Item::Bytes(bytes)) => parse_i64(bytes).ok_or(Error::Text("ERR hash value is not an integer"))?,
+            };
+            let sum = old.checked_add(increment).ok_or(Error::Overflow)?;
+            Ok((sum, digits.format(sum).as_bytes()))
+        })
     })?;
     x.changed(&key);
     x.event(NotifyFlags::HASH, "hincrby", &key);
@@ -217,14 +219,15 @@ fn hincrbyfloat(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResu
     let key = x.key(a.at(1));
     let mut text = Vec::new();
     edit(x, &key, |hash, limits| {
-        let old = match hash.get(a.at(2)) {
-            None => LongDouble::ZERO,
-            Some(Item::Int(int)) => LongDouble::from(int),
-            Some(Item::Bytes(bytes)) => LongDouble::parse(bytes).ok_or(Error::Text("ERR hash value is not a float"))?,
-        };
-        old.checked_add(increment).ok_or(Error::NanOrInfinity)?.write(&mut text);
-        hash.set(a.at(2), &text, limits);
-        Ok(())
+        hash.update(a.at(2), limits, |old| {
+            let old = match old {
+                None => LongDouble::ZERO,
+                Some(Item::Int(int)) => LongDouble::from(int),
+                Some(Item::Bytes(bytes)) => LongDouble::parse(bytes).ok_or(Error::Text("ERR hash value is not a float"))?,
+            };
+            old.checked_add(increment).ok_or(Error::NanOrInfinity)?.write(&mut text);
+            Ok(((), &text[..]))
+        })
     })?;
     x.changed(&key);
     x.event(NotifyFlags::HASH, "hincrbyfloat", &key);
