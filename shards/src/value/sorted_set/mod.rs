@@ -163,10 +163,10 @@ impl SortedSet {
                     tree.insert(place, member, score);
                     Added::New(score)
                 }
-                Ok(item) => {
-                    let outcome = options.decide(item.score, score);
+                Ok(block) => {
+                    let outcome = options.decide(block.score(), score);
                     if let Added::Changed(score) = outcome {
-                        tree.set_score(item, score);
+                        tree.set_score(block, score);
                     }
                     outcome
                 }
@@ -266,8 +266,8 @@ impl SortedSet {
                 let pairs: Vec<_> = small::pairs(packed).skip(ranks.start).take(ranks.len()).collect();
                 Walk::PackedBack(pairs.into_iter().rev())
             }
-            (Form::Tree(tree), Direction::Ascending) => Walk::Tree(tree.ranks(ranks)),
-            (Form::Tree(tree), Direction::Descending) => Walk::TreeBack(tree.ranks(ranks).rev()),
+            (Form::Tree(tree), Direction::Ascending) => Walk::Tree(Ahead::new(tree.ranks(ranks))),
+            (Form::Tree(tree), Direction::Descending) => Walk::TreeBack(Ahead::new(tree.ranks(ranks).rev())),
         })
     }
 
@@ -345,8 +345,8 @@ pub struct Entries<'a>(Walk<'a>);
 enum Walk<'a> {
     Packed(std::iter::Take<small::Pairs<'a>>),
     PackedBack(Rev<std::vec::IntoIter<(Item<'a>, f64)>>),
-    Tree(bptree::Range<'a, Ranked>),
-    TreeBack(Rev<bptree::Range<'a, Ranked>>),
+    Tree(Ahead<bptree::Range<'a, Ranked>>),
+    TreeBack(Ahead<Rev<bptree::Range<'a, Ranked>>>),
 }
 
 impl<'a> Iterator for Entries<'a> {
@@ -361,7 +361,33 @@ impl<'a> Iterator for Entries<'a> {
             Walk::TreeBack(ranks) => ranks.next()?,
         };
         // The walk borrows the set, so the block lives as long as the member is used.
-        Some((Item::Bytes(item.member()), item.score))
+        Some((Item::Bytes(item.member()), item.score()))
+    }
+}
+
+/// A walk that asks for the blocks of the next items before they are needed: they are all over the heap.
+struct Ahead<I> {
+    items: I,
+    /// Items already taken from `items`, the next one at `at`.
+    ring: [Option<Ranked>; AHEAD],
+    at: usize,
+}
+
+/// How many blocks are on their way at a time.
+const AHEAD: usize = 8;
+
+impl<I: Iterator<Item = Ranked>> Ahead<I> {
+    fn new(mut items: I) -> Self {
+        let ring = std::array::from_fn(|_| items.next().inspect(|item| item.prefetch()));
+        Ahead { items, ring, at: 0 }
+    }
+
+    #[inline]
+    fn next(&mut self) -> Option<Ranked> {
+        let following = self.items.next().inspect(|item| item.prefetch());
+        let item = std::mem::replace(&mut self.ring[self.at], following);
+        self.at = (self.at + 1) % AHEAD;
+        item
     }
 }
 

@@ -1,7 +1,7 @@
 //! The large form: members by a table, order by a B+-tree, and one block for each member that both point to.
 //!
-//! The tree's items carry the score beside the pointer: a search touches blocks only where scores are equal, which at a
-//! million members is the difference between one cache miss a level and a dozen.
+//! The tree's items carry the upper part of the score beside the pointer, in 12 bytes together: a search touches blocks only
+//! where those parts are equal, which at a million members is the difference between one cache miss a level and a dozen.
 
 use super::bounds::{LexRange, ScoreRange};
 use crate::random::Random;
@@ -25,36 +25,87 @@ pub struct Tree {
     block_bytes: usize,
 }
 
-/// An item of the order.
+/// An item of the order: the upper 48 bits of the score's sort key and a pointer of 48 bits.
+///
+/// ```text
+/// key bits 63…32 │ key bits 31…16, pointer bits 47…32 │ pointer bits 31…0
+/// ```
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Ranked {
-    pub score: f64,
-    pub block: Scored,
+pub struct Ranked([u32; 3]);
+
+const _: () = assert!(size_of::<Ranked>() == 12);
+const POINTER_BITS: u32 = 48;
+const KEY_BITS_LEFT_OUT: u32 = 16;
+
+/// A score as an integer of the same order, without its lowest bits. The two zeros have one key.
+#[inline]
+fn key_of(score: f64) -> u64 {
+    let bits = (score + 0.0).to_bits();
+    let key = if bits >> 63 == 1 { !bits } else { bits | 1 << 63 };
+    key >> KEY_BITS_LEFT_OUT
 }
 
 impl Ranked {
+    #[inline]
+    fn new(score: f64, block: Scored) -> Self {
+        let (key, pointer) = (key_of(score), block.to_payload());
+        debug_assert!(pointer >> POINTER_BITS == 0);
+        Ranked([(key >> 16) as u32, (key << 16) as u32 | (pointer >> 32) as u32, pointer as u32])
+    }
+
+    #[inline]
+    fn key(self) -> u64 {
+        u64::from(self.0[0]) << 16 | u64::from(self.0[1] >> 16)
+    }
+
+    #[inline]
+    fn block(self) -> Scored {
+        block(u64::from(self.0[1] & 0xFFFF) << 32 | u64::from(self.0[2]))
+    }
+
+    #[inline]
+    pub(super) fn score(self) -> f64 {
+        self.block().score()
+    }
+
     /// The caller chooses the lifetime: it must end before the set is changed.
     #[inline]
-    pub(super) fn member<'a>(&self) -> &'a [u8] {
-        self.block.member()
+    pub(super) fn member<'a>(self) -> &'a [u8] {
+        self.block().member()
     }
 
-    /// How this item stands to (`score`, `member`).
+    /// Asks the processor to fetch the block.
     #[inline]
-    fn compare(&self, score: f64, member: &[u8]) -> Ordering {
-        match self.score.partial_cmp(&score) {
-            Some(Ordering::Equal) | None => self.block.member().cmp(member),
-            Some(order) => order,
-        }
+    pub(super) fn prefetch(self) {
+        prefetch(self.block().to_payload() as *const u8);
     }
 
-    /// How this item stands to another one.
+    /// How the item stands to a member with a score.
     #[inline]
-    fn compare_to(&self, other: &Ranked) -> Ordering {
-        if self.score == other.score && self.block == other.block {
+    fn compare(self, key: u64, score: f64, member: &[u8]) -> Ordering {
+        self.key().cmp(&key).then_with(|| {
+            let block = self.block();
+            block.score().partial_cmp(&score).unwrap_or(Ordering::Equal).then_with(|| block.member().cmp(member))
+        })
+    }
+
+    /// How the item stands to another one.
+    #[inline]
+    fn compare_to(self, other: Ranked) -> Ordering {
+        if self == other {
             return Ordering::Equal;
         }
-        self.compare(other.score, other.block.member())
+        self.key().cmp(&other.key()).then_with(|| self.compare(other.key(), other.score(), other.member()))
+    }
+
+    /// Whether the item's score satisfies `holds`, which must hold for a prefix of the order; `bound` is where it ends, about.
+    #[inline]
+    fn score_is(self, bound: u64, holds: impl Fn(f64) -> bool) -> bool {
+        match self.key().cmp(&bound) {
+            Ordering::Less => true,
+            Ordering::Equal => holds(self.score()),
+            Ordering::Greater => false,
+        }
     }
 }
 
@@ -95,11 +146,11 @@ impl Tree {
         self.find(self.place(member), member).map(Scored::score)
     }
 
-    /// The score of a member that is there, or the place where [`Tree::insert`] puts it.
+    /// The block of a member that is there, or the place where [`Tree::insert`] puts it.
     #[inline]
-    pub fn locate(&self, member: &[u8]) -> Result<Ranked, Place> {
+    pub fn locate(&self, member: &[u8]) -> Result<Scored, Place> {
         let place = self.place(member);
-        self.find(place, member).map(|block| Ranked { score: block.score(), block }).ok_or(place)
+        self.find(place, member).ok_or(place)
     }
 
     /// Adds a member that is not there; `place` is [`Tree::locate`]'s answer.
@@ -109,54 +160,74 @@ impl Tree {
         self.block_bytes += new.bytes();
         let hasher = &self.hasher;
         self.table.insert(place, new.to_payload(), |payload| Place::of_hash(hasher.hash_one(block(payload).member())).position);
-        let added = self.order.insert_by_order(Ranked { score, block: new });
+        self.put_in_order(new, score);
+    }
+
+    fn put_in_order(&mut self, block: Scored, score: f64) {
+        let (key, member) = (key_of(score), block.member());
+        let added = self.order.insert(Ranked::new(score, block), |item, _| item.compare(key, score, member));
         debug_assert!(added, "a member stands in the order once");
+    }
+
+    fn take_out_of_order(&mut self, block: Scored) {
+        let item = Ranked::new(block.score(), block);
+        let removed = self.order.remove_by(|other| other.compare_to(item));
+        debug_assert!(removed.is_some(), "a member of the table stands in the order");
     }
 
     pub fn add_new(&mut self, member: &[u8], score: f64) {
         self.insert(self.place(member), member, score);
     }
 
-    /// Gives a member another score.
-    pub fn set_score(&mut self, item: Ranked, score: f64) {
+    /// Gives the member of a block another score.
+    pub fn set_score(&mut self, old: Scored, score: f64) {
         debug_assert!(!score.is_nan());
-        let removed = self.order.remove_by(|other| other.compare_to(&item));
-        debug_assert!(removed.is_some(), "a member of the table stands in the order");
-        item.block.set_score(score);
-        self.order.insert_by_order(Ranked { score, ..item });
+        self.take_out_of_order(old);
+        if old.set_score(score) {
+            self.put_in_order(old, score);
+            return;
+        }
+        let new = Scored::new(old.member(), score);
+        let place = self.place(new.member());
+        let replaced = self.table.replace(place, |payload| payload == old.to_payload(), new.to_payload());
+        assert!(replaced, "a block of the order stands in the table");
+        self.block_bytes = self.block_bytes + new.bytes() - old.bytes();
+        // SAFETY: the block has just left the table and the order, and no other handle is kept.
+        unsafe { old.free() };
+        self.put_in_order(new, score);
     }
 
     pub fn remove(&mut self, member: &[u8]) -> Option<f64> {
         let place = self.place(member);
         let old = block(self.table.remove(place, |payload| block(payload).member() == member)?);
-        let item = Ranked { score: old.score(), block: old };
-        let removed = self.order.remove_by(|other| other.compare_to(&item));
-        debug_assert!(removed.is_some(), "a member of the table stands in the order");
+        let score = old.score();
+        self.take_out_of_order(old);
         self.block_bytes -= old.bytes();
         // SAFETY: the block has just left the table and the order, and no other handle is kept.
         unsafe { old.free() };
-        Some(item.score)
+        Some(score)
     }
 
     /// Removes the members of these ranks, in order.
     pub fn remove_ranks(&mut self, ranks: Range<usize>, mut visit: impl FnMut(&[u8], f64)) {
         let Tree { table, order, hasher, block_bytes } = self;
         order.remove_range(ranks, |item| {
-            let place = Place::of_hash(hasher.hash_one(item.block.member()));
-            let payload = item.block.to_payload();
-            let removed = table.remove(place, |other| other == payload);
+            let old = item.block();
+            let place = Place::of_hash(hasher.hash_one(old.member()));
+            let removed = table.remove(place, |other| other == old.to_payload());
             debug_assert!(removed.is_some(), "a member in the order stands in the table");
-            visit(item.block.member(), item.score);
-            *block_bytes -= item.block.bytes();
+            visit(old.member(), old.score());
+            *block_bytes -= old.bytes();
             // SAFETY: the block has just left the table and the order, and `visit` cannot keep the borrow.
-            unsafe { item.block.free() };
+            unsafe { old.free() };
         });
     }
 
     pub fn rank(&self, member: &[u8]) -> Option<(usize, f64)> {
-        let item = self.locate(member).ok()?;
-        let rank = self.order.find(|other| other.compare_to(&item)).ok()?;
-        Some((rank, item.score))
+        let block = self.locate(member).ok()?;
+        let item = Ranked::new(block.score(), block);
+        let rank = self.order.find(|other| other.compare_to(item)).ok()?;
+        Some((rank, block.score()))
     }
 
     pub fn ranks(&self, ranks: Range<usize>) -> Ranks<'_, Ranked> {
@@ -164,18 +235,19 @@ impl Tree {
     }
 
     pub fn by_rank(&self, rank: usize) -> Option<(&[u8], f64)> {
-        self.order.get(rank).map(|item| (item.block.member(), item.score))
+        self.order.get(rank).map(|item| (item.member(), item.score()))
     }
 
     pub fn score_ranks(&self, range: &ScoreRange) -> Range<usize> {
-        let start = self.order.partition_point(|item| range.is_above(item.score));
-        let end = self.order.partition_point(|item| !range.is_below(item.score));
+        let (min, max) = (key_of(range.min), key_of(range.max));
+        let start = self.order.partition_point(|item| item.score_is(min, |score| range.is_above(score)));
+        let end = self.order.partition_point(|item| item.score_is(max, |score| !range.is_below(score)));
         start..end.max(start)
     }
 
     pub fn lex_ranks(&self, range: &LexRange<'_>) -> Range<usize> {
-        let start = self.order.partition_point(|item| range.is_above(item.block.member()));
-        let end = self.order.partition_point(|item| !range.is_below(item.block.member()));
+        let start = self.order.partition_point(|item| range.is_above(item.member()));
+        let end = self.order.partition_point(|item| !range.is_below(item.member()));
         start..end.max(start)
     }
 
@@ -205,23 +277,16 @@ impl Tree {
     }
 
     pub fn check_invariants(&self) {
-        self.order.check_invariants(Ranked::compare_to);
+        self.order.check_invariants(|a, b| a.compare_to(*b));
         self.table.check_invariants(&|payload| self.place(block(payload).member()).position);
         assert_eq!(self.table.len(), self.order.len());
         let mut bytes = 0;
         for item in self.order.iter() {
-            assert_eq!(item.score.to_bits(), item.block.score().to_bits());
-            let found = self.find(self.place(item.block.member()), item.block.member());
-            assert_eq!(found, Some(item.block));
-            bytes += item.block.bytes();
+            assert_eq!(item.key(), key_of(item.score()));
+            assert_eq!(self.find(self.place(item.member()), item.member()), Some(item.block()));
+            bytes += item.block().bytes();
         }
         assert_eq!(bytes, self.block_bytes);
-    }
-}
-
-impl BPlusTree<Ranked> {
-    fn insert_by_order(&mut self, item: Ranked) -> bool {
-        self.insert(item, |a, b| a.compare_to(b))
     }
 }
 
@@ -229,8 +294,7 @@ impl Clone for Tree {
     fn clone(&self) -> Self {
         let mut copy = Tree::new(self.hasher.clone());
         for item in self.order.iter() {
-            let (member, score) = (item.block.member(), item.score);
-            copy.insert(copy.place(member), member, score);
+            copy.add_new(item.member(), item.score());
         }
         copy
     }
