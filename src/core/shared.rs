@@ -52,6 +52,8 @@ pub struct PerCore {
     pub subscriptions: AtomicUsize,
     /// Changes since the last save.
     pub dirty: AtomicU64,
+    /// Keys that the eviction policy may choose from, while `maxmemory` is set.
+    pub evictable: AtomicUsize,
 }
 
 /// CLIENT PAUSE. Changed rarely, read only while `until_ms` is not 0.
