@@ -2,6 +2,7 @@
 //!
 //! Adding a command: one static item in its family's file, and one line in that family's list.
 
+mod bitmap;
 mod string;
 
 use crate::command::Command;
@@ -12,7 +13,7 @@ pub type ShardCommand = Command<ShardHandler>;
 
 /// All of them.
 pub fn commands() -> impl Iterator<Item = &'static ShardCommand> {
-    [string::COMMANDS].into_iter().flatten().copied()
+    [bitmap::COMMANDS, string::COMMANDS].into_iter().flatten().copied()
 }
 
 #[cfg(test)]
