@@ -3,6 +3,7 @@
 //! Adding a command: one static item in its family's file, and one line in that family's list.
 
 mod bitmap;
+mod hyperloglog;
 mod string;
 
 use crate::command::Command;
@@ -13,7 +14,7 @@ pub type ShardCommand = Command<ShardHandler>;
 
 /// All of them.
 pub fn commands() -> impl Iterator<Item = &'static ShardCommand> {
-    [bitmap::COMMANDS, string::COMMANDS].into_iter().flatten().copied()
+    [bitmap::COMMANDS, hyperloglog::COMMANDS, string::COMMANDS].into_iter().flatten().copied()
 }
 
 #[cfg(test)]
