@@ -8,7 +8,8 @@
 //! any other                            8 bytes
 //! ```
 //!
-//! -0 becomes 0, as in redis-server's small form. An element of 4 or 8 bytes that would read as a decimal integer gets a zero byte in front.
+//! -0 becomes 0, as in redis-server's small form. An element of 4 or 8 bytes that would read as a decimal integer gets a zero
+//! byte in front.
 
 use super::bounds::{LexRange, ScoreRange};
 use crate::value::item::{Item, parse_int};
