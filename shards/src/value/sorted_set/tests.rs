@@ -108,7 +108,8 @@ fn run(entries: usize, steps: Vec<Step>) {
                 let mut built = SortedSet::sized(set.len(), 0, &limits);
                 set.iter().for_each(|(member, score)| built.push_last(&member.to_vec(), score, &limits));
                 built.check_invariants();
-                assert!(built.iter().eq(set.iter()));
+                let bytes = |set: &SortedSet| set.iter().map(|(member, score)| (member.to_vec(), score)).collect::<Vec<_>>();
+                assert_eq!(bytes(&built), bytes(&set));
                 set = copy;
             }
         }
