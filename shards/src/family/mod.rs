@@ -2,18 +2,15 @@
 //!
 //! Adding a command: one static item in its family's file, and one line in that family's list.
 
+mod blocking;
 mod elements;
-mod hash;
-pub(crate) mod scan;
-mod blocking;
 pub mod generic;
-mod set;
-mod blocking;
 mod geo;
-pub(crate) mod scan;
-mod sorted_set;
-mod blocking;
+mod hash;
 mod list;
+pub(crate) mod scan;
+mod set;
+mod sorted_set;
 mod string;
 
 use crate::command::Command;
@@ -24,10 +21,18 @@ pub type ShardCommand = Command<ShardHandler>;
 
 /// All of them.
 pub fn commands() -> impl Iterator<Item = &'static ShardCommand> {
-    [generic::COMMANDS, string::COMMANDS].into_iter().flatten().copied()
-    [string::COMMANDS, hash::COMMANDS, set::COMMANDS].into_iter().flatten().copied()
-    [geo::COMMANDS, sorted_set::COMMANDS, string::COMMANDS].into_iter().flatten().copied()
-    [list::COMMANDS, string::COMMANDS].into_iter().flatten().copied()
+    [
+        generic::COMMANDS,
+        geo::COMMANDS,
+        hash::COMMANDS,
+        list::COMMANDS,
+        set::COMMANDS,
+        sorted_set::COMMANDS,
+        string::COMMANDS,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
 }
 
 #[cfg(test)]
