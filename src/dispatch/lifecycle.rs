@@ -154,6 +154,7 @@ impl Engine {
 
     /// Work of every tenth of a second: expiry, limits, figures for others.
     pub fn cron(&mut self) {
+        self.core.sample_figures();
         self.expire_cycle();
         self.check_clients();
     }

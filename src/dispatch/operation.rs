@@ -216,10 +216,18 @@ impl Engine {
         let operation = request.from;
         let to = usize::from(operation.core);
         match self.locks.request(request, self.core.id, &mut self.core.shard, self.core.now) {
-            Decision::Granted(grant) => self.send_answer(to, Answer::Granted(Box::new(grant))),
+            Decision::Granted(grant) => self.grant(grant),
             Decision::Waits => {}
             Decision::Refused => self.send_answer(to, Answer::Refused { operation }),
         }
+    }
+
+    /// Hands over what an operation has asked this core for.
+    pub(super) fn grant(&mut self, grant: Grant) {
+        if let Some(shard) = &grant.shard {
+            self.core.shard_lent(shard);
+        }
+        self.send_answer(usize::from(grant.operation.core), Answer::Granted(Box::new(grant)));
     }
 
     pub(super) fn granted(&mut self, grant: Grant) {
@@ -491,8 +499,7 @@ impl Engine {
     /// Takes back what an operation had of this core's shard.
     pub(super) fn release(&mut self, mut release: Release) {
         if let Some(shard) = release.shard.take() {
-            debug_assert!(self.core.shard.is_none());
-            self.core.shard = Some(shard);
+            self.core.shard_returned(shard);
         }
         let shard = self.core.shard.as_mut().expect("in place, or just come back");
         for (db, entry) in release.entries.drain(..) {

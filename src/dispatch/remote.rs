@@ -185,7 +185,7 @@ impl Engine {
             }
         }
         for grant in self.locks.grant_waiting(self.core.id, &mut self.core.shard, self.core.now) {
-            self.send_answer(usize::from(grant.operation.core), Answer::Granted(Box::new(grant)));
+            self.grant(grant);
         }
     }
 

@@ -48,6 +48,23 @@ pub fn used() -> u64 {
     sum.max(0) as u64
 }
 
+/// Bytes of the process that are in the machine's memory, if the kernel says so.
+pub fn resident() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * system_figure(libc::_SC_PAGESIZE))
+}
+
+/// Bytes of memory the machine has.
+pub fn of_the_machine() -> u64 {
+    system_figure(libc::_SC_PHYS_PAGES) * system_figure(libc::_SC_PAGESIZE)
+}
+
+fn system_figure(name: i32) -> u64 {
+    // SAFETY: the call takes a number and touches no memory of ours; an unknown name gives -1.
+    unsafe { libc::sysconf(name) }.max(0) as u64
+}
+
 /// The size an allocation of `size` bytes takes: classes every 8 bytes up to 64, then four per doubling.
 #[inline]
 fn class_size(size: usize) -> i64 {
