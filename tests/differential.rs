@@ -21,10 +21,10 @@ mod strings;
 
 use run::{Group, Plan, run};
 
-/// Steps of a run of one group; with those of all groups together, about 20 seconds in all four settings on one CPU.
-const STEPS: u64 = 6000;
+/// Steps of a run of one group. All runs of this file together take about 20 seconds on two CPUs.
+const STEPS: u64 = 2500;
 /// Steps of a run of all groups.
-const STEPS_OF_ALL: u64 = 20_000;
+const STEPS_OF_ALL: u64 = 8000;
 
 const ALL: &[(usize, Group)] = &[
     (10, strings::string),

@@ -38,7 +38,7 @@ const KEYS_OF_A_KIND: usize = 4;
 /// The source of choices for one run.
 pub struct Gen {
     pub random: Random,
-    /// In MULTI and pipelines, commands that could wait are left out of the generator's mutations anyway; this leaves them out wholly.
+    /// Leaves out commands that could wait.
     pub quiet: bool,
 }
 
@@ -225,7 +225,8 @@ impl Gen {
     /// Spoils an argument: drops, doubles or replaces one, so that arity, syntax and number errors occur.
     pub fn spoil(&mut self, step: &mut Step) {
         let waits = step.args[0].first().is_some_and(|byte| byte.eq_ignore_ascii_case(&b'b')) && !step.name().starts_with("BIT");
-        if waits || step.name() == "HELLO" || step.args.len() < 2 || !step.is_plain() {
+        let answers_much = ["HELLO", "COMMAND", "CONFIG"].contains(&step.name().as_str());
+        if waits || answers_much || step.args.len() < 2 || !step.is_plain() {
             return;
         }
         let at = 1 + self.below(step.args.len() - 1);

@@ -140,8 +140,14 @@ pub fn connection(g: &mut Gen) -> Step {
         7 => Step::exact(command![g.value(), g.value(), g.value()]),
         8 => Step::exact(command!["NOSUCH", g.value(), g.value()]),
         9 => Step::exact(command![g.one_of(&["CLIENT", "CONFIG", "OBJECT", "COMMAND", "MEMORY", "DEBUG"]), g.one_of(&["NOSUCH", "nosuch|sub", ""])]),
-        10 => Step::exact(command!["CONFIG", "GET", g.one_of(&["maxmemory", "hash-max-listpack-entries", "hash-max-ziplist-entries", "nosuch", "list-*-size"])]),
-        11 => Step::exact(command!["CONFIG", "SET", g.one_of(&["maxmemory-samples", "slowlog-max-len", "nosuch", "zset-max-ziplist-entries"]), g.one_of(&["5", "100", "abc", "-1"])]),
+        10 => {
+            let name = g.one_of(&["maxmemory", "hash-max-listpack-entries", "hash-max-ziplist-entries", "nosuch", "list-*-size"]);
+            Step::new(command!["CONFIG", "GET", name], Check::UnorderedPairs)
+        }
+        11 => {
+            let name = g.one_of(&["maxmemory-samples", "slowlog-max-len", "nosuch", "zset-max-ziplist-entries"]);
+            Step::exact(command!["CONFIG", "SET", name, g.one_of(&["5", "100", "abc", "-1"])])
+        }
         12 => Step::exact(command!["PUBLISH", g.one_of(&["news", "none"]), g.value()]),
         13 => Step::exact(command!["PUBSUB", g.one_of(&["CHANNELS", "NUMPAT", "NUMSUB", "SHARDCHANNELS", "SHARDNUMSUB"])]),
         14 => Step::exact(command!["WAIT", "0", "0"]),

@@ -24,7 +24,7 @@ impl Random {
 
     /// A number from `low` to `high`, both included.
     pub fn between(&mut self, low: i64, high: i64) -> i64 {
-        low + (self.next() % (high - low + 1) as u64) as i64
+        low.wrapping_add((self.next() % (high.wrapping_sub(low) as u64 + 1)) as i64)
     }
 
     /// True in `percent` of the cases.
