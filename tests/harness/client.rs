@@ -100,14 +100,19 @@ impl Client {
         Ok(value)
     }
 
+    /// The next message, or the error when none comes within `wait` or the connection ends.
+    pub fn message_or(&mut self, wait: Duration) -> std::io::Result<Value> {
+        self.stream.set_read_timeout(Some(wait))?;
+        let result = self.try_message();
+        self.stream.set_read_timeout(Some(PATIENCE))?;
+        self.at = 0;
+        result
+    }
+
     /// The next message if one comes within `wait`.
     #[track_caller]
     pub fn message_within(&mut self, wait: Duration) -> Option<Value> {
-        self.stream.set_read_timeout(Some(wait)).expect("a socket option");
-        let result = self.try_message();
-        self.stream.set_read_timeout(Some(PATIENCE)).expect("a socket option");
-        self.at = 0;
-        match result {
+        match self.message_or(wait) {
             Ok(value) => Some(value),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => None,
             Err(error) => panic!("no message: {error}"),
