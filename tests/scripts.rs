@@ -161,12 +161,14 @@ fn run_scripts(cores: usize, resp3: bool) {
                 continue;
             }
             cases += 1;
+            let began = Instant::now();
             redis.fresh();
             kvcore.fresh();
             if let Err(difference) = run_case(body, &mut redis, &mut kvcore) {
                 failed += 1;
                 let _ = writeln!(report, "== {name} ({})\n{difference}", file.file_name().expect("a name").to_string_lossy());
             }
+            println!("{:6.0} ms {name}", began.elapsed().as_secs_f64() * 1000.0);
         }
     }
     assert!(cases > 0, "no case is called {only:?}");
