@@ -1,7 +1,45 @@
 //! kvcore: a Redis-compatible, thread-per-core in-memory server on io_uring.
-#![allow(dead_code, unused_imports)]
+#![allow(dead_code, reason = "parts of the configuration wait for the features they configure")]
 
+mod commands;
+mod config;
+mod core;
+mod dispatch;
+mod node;
+mod observe;
 mod protocol;
 mod reactor;
+mod system;
 
-fn main() {}
+use std::ffi::OsString;
+use std::io::Read;
+use std::process::ExitCode;
+
+use config::command_line::{Exit, Invocation, invocation};
+
+#[global_allocator]
+static ALLOCATOR: observe::memory::CountingAllocator = observe::memory::CountingAllocator;
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let read_input = || {
+        let mut text = Vec::new();
+        std::io::stdin().read_to_end(&mut text).map(|_| text)
+    };
+    match invocation(&arguments, read_input) {
+        Ok(Invocation::CheckSystem(role)) => {
+            let (report, fits) = system::check(&system::Machine::this(), role);
+            print!("{report}");
+            ExitCode::from(u8::from(!fits))
+        }
+        Ok(Invocation::Serve(launch)) => node::serve(*launch),
+        Err(Exit { code: 0, message }) => {
+            println!("{}", message.trim_end());
+            ExitCode::SUCCESS
+        }
+        Err(Exit { code, message }) => {
+            eprintln!("{}", message.trim_end());
+            ExitCode::from(code)
+        }
+    }
+}

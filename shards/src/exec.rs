@@ -33,6 +33,8 @@ pub struct Exec<'s> {
     /// Reads do not move access clocks (CLIENT NO-TOUCH).
     pub no_touch: bool,
     hint: Option<Key<'s>>,
+    /// The key that was filled, when a blocked client is served.
+    filled: Option<&'s [u8]>,
     outcome: Outcome,
     effect_given: bool,
 }
@@ -59,6 +61,7 @@ impl<'s> Exec<'s> {
             may_block: false,
             no_touch: false,
             hint: None,
+            filled: None,
             outcome: Outcome::default(),
             effect_given: false,
         }
@@ -67,6 +70,12 @@ impl<'s> Exec<'s> {
     /// The first key's place, where the caller has computed it already.
     pub(crate) fn with_hint(mut self, hint: Option<Key<'s>>) -> Self {
         self.hint = hint;
+        self
+    }
+
+    /// The command has waited, and is run for this key, which was filled.
+    pub(crate) fn serving(mut self, filled: &'s [u8]) -> Self {
+        self.filled = Some(filled);
         self
     }
 
@@ -355,6 +364,17 @@ impl<'s> Exec<'s> {
     /// Whether [`Exec::effect`]'s text is wanted at all (to spare making it).
     pub fn wants_effects(&self) -> bool {
         self.shard.effects.enabled
+    }
+
+    /// Whether a command that waits may take from this key: from any when it comes, from the one that was filled when it has
+    /// waited. The others were empty then, and what they hold now is not looked at.
+    pub fn may_serve(&self, key: &[u8]) -> bool {
+        self.filled.is_none_or(|filled| filled == key)
+    }
+
+    /// The command has waited and is being served.
+    pub fn is_served(&self) -> bool {
+        self.filled.is_some()
     }
 
     /// Asks to wait for one of the command's keys to be filled; the handler then returns `Ok` without a reply, and is run

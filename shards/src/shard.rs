@@ -1,15 +1,16 @@
 //! A shard: the databases of one core, and everything that belongs to them.
 
-use crate::command::{Args, ArgsBuf};
+use crate::command::{Args, ArgsBuf, DynamicKeys};
 use crate::exec::{Exec, Outcome};
 use crate::family::ShardCommand;
-use crate::keyspace::waiters::Waiters;
+use crate::keyspace::waiters::{Awaited, Waiters};
 use crate::keyspace::watch::Watch;
-use crate::keyspace::{ClientId, Db, Key, KeyHasher, OwnedEntry};
+use crate::keyspace::{ClientId, Db, Key, KeyHasher, OwnedEntry, Value};
 use crate::random::Random;
 use crate::reply::Reply;
 use crate::settings::{EvictionPolicy, NotifyFlags, Settings};
 use crate::value::Object;
+use hashbrown::HashSet;
 
 /// Everything one core owns of the keyspace. It is `Send`: a core lends it to another for work on the whole keyspace.
 pub struct Shard {
@@ -23,6 +24,8 @@ pub struct Shard {
     pub trash: Trash,
     pub random: Random,
     events: Vec<Event>,
+    /// Keys changed since [`Shard::begin_recording`].
+    recorded: Option<HashSet<(usize, Box<[u8]>)>>,
 }
 
 /// Counters since the start or the last CONFIG RESETSTAT.
@@ -64,6 +67,7 @@ impl Effects {
 }
 
 /// One command to be run on a shard.
+#[derive(Clone, Copy)]
 pub struct Request<'a> {
     pub command: &'static ShardCommand,
     pub args: Args<'a>,
@@ -91,6 +95,7 @@ impl Shard {
             trash: Trash::default(),
             random: Random::new(seed),
             events: Vec::new(),
+            recorded: None,
         }
     }
 
@@ -127,6 +132,64 @@ impl Shard {
         if !self.watch.is_empty() {
             self.watch.changed(db, key);
         }
+        if let Some(recorded) = &mut self.recorded {
+            recorded.insert((db, key.into()));
+        }
+    }
+
+    // ---- work that spans shards: entries are lent to a scratch shard and come back ----
+
+    /// From now on this shard notes which keys are changed.
+    pub fn begin_recording(&mut self) {
+        self.recorded = Some(HashSet::new());
+    }
+
+    /// The keys changed since [`Shard::begin_recording`], with their databases.
+    pub fn end_recording(&mut self) -> HashSet<(usize, Box<[u8]>)> {
+        self.recorded.take().unwrap_or_default()
+    }
+
+    /// Puts a lent entry in place; tells nobody.
+    pub fn install(&mut self, db: usize, entry: OwnedEntry) {
+        let key = entry.key().to_vec();
+        let replaced = self.dbs[db].put(&self.hasher.key(&key), entry);
+        debug_assert!(replaced.is_none(), "a lent key is nowhere else");
+    }
+
+    /// A key of this shard was changed while it was lent: its watchers and those who wait for it are told.
+    pub fn changed_elsewhere(&mut self, db: usize, key: &[u8]) {
+        self.signal_changed(db, key);
+        if self.waiters.is_empty() {
+            return;
+        }
+        let awaited = match self.dbs[db].value(&self.hasher.key(key)) {
+            Some(Value::List(_)) => Awaited::List,
+            Some(Value::SortedSet(_)) => Awaited::SortedSet,
+            _ => return,
+        };
+        self.waiters.filled(db, key, awaited);
+    }
+
+    /// The keys that only the data can tell, for a command whose own keys are here.
+    pub fn dynamic_keys(&mut self, dynamic: DynamicKeys, request: &Request<'_>) -> Vec<Vec<u8>> {
+        let mut exec = Exec::new(self, &request.command.spec, request.db, request.now, request.client);
+        (dynamic.find)(&mut exec, request.args)
+    }
+
+    /// Whether a key that the client watches on this shard has changed, or has expired since.
+    pub fn watch_is_broken(&self, client: ClientId, now: i64) -> bool {
+        self.watch.is_dirty(client)
+            || self.watch.keys_of(client).any(|(db, key, was_expired)| {
+                let expiry = self.dbs[db].expiry(&self.hasher.key(key)).flatten();
+                !was_expired && self.is_expired(expiry, now)
+            })
+    }
+
+    /// WATCH: marks the client's interest in a key.
+    pub fn watch_key(&mut self, client: ClientId, db: usize, key: &[u8], now: i64) {
+        let expiry = self.dbs[db].expiry(&self.hasher.key(key)).flatten();
+        let expired = self.is_expired(expiry, now);
+        self.watch.watch(client, db, key, expired);
     }
 
     #[inline]

@@ -8,10 +8,12 @@ mod error;
 mod inline;
 pub mod limits;
 mod parse;
+mod quote;
 
 pub use error::ProtocolError;
 pub use limits::Limits;
 pub use parse::{Args, Parsed, Parser};
+pub use quote::quote;
 
 #[cfg(test)]
 mod tests;

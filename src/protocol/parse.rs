@@ -75,6 +75,11 @@ impl Args {
         &self.bytes(input)[start as usize..end as usize]
     }
 
+    /// Whether the request was an inline one.
+    pub fn is_inline(&self) -> bool {
+        self.is_inline
+    }
+
     pub fn iter<'a>(&'a self, input: &'a [u8]) -> impl ExactSizeIterator<Item = &'a [u8]> + 'a {
         let bytes = self.bytes(input);
         self.ranges.iter().map(move |&(start, end)| &bytes[start as usize..end as usize])

@@ -18,7 +18,8 @@ use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{Builder, IoUring, Probe, cqueue, opcode, squeue};
 
 use super::buffers::BufferPool;
-use super::ring::{BUFFER_GROUP, RegisteredFd};
+use super::enter::RegisteredFd;
+use super::ring::BUFFER_GROUP;
 
 /// The optional features in use. `Default` is none: the set of Linux 5.15.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -12,9 +12,11 @@
 //! [`Ring::submit_and_wait`], which is the turn's only system call.
 
 pub mod buffers;
+mod enter;
 pub mod features;
 pub mod listener;
 pub mod ring;
+pub mod runtime;
 pub mod wake;
 
 pub use buffers::Received;

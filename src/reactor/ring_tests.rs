@@ -71,6 +71,15 @@ struct EchoCounts {
     accepted: usize,
     starved: usize,
     buffers_at_end: usize,
+    cpu_us: u64,
+}
+
+/// CPU time this thread has used.
+fn thread_cpu_us() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is writable for the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
 }
 
 /// An echo server on a thread of its own, until something is sent over the first connection of `stop`.
@@ -149,6 +158,7 @@ fn echo_server(features: Features, limits: Limits, listener: TcpListener) -> (th
             }
         }
         counts.buffers_at_end = ring.buffers_available();
+        counts.cpu_us = thread_cpu_us();
         counts
     });
     (server, stop)
@@ -453,6 +463,9 @@ fn measure_round_trips() {
     println!("round trip, blocking socket: {} ns", trips(address));
     plain.join().unwrap();
     for (name, features) in feature_sets() {
+        let (connections, rounds) = (50, 200);
+        let counts = run_echo(name, features, Limits::default(), connections, rounds, 1);
+        println!("server CPU, 50 connections, without {name}: {} ns", counts.cpu_us * 1000 / (connections * rounds) as u64);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (server, mut stop) = echo_server(features, Limits::default(), listener);

@@ -28,6 +28,10 @@ pub struct Spec {
     /// Finds the keys where the key specs cannot say it exactly.
     pub find_keys: Option<fn(Args<'_>, &mut Vec<KeyUse>) -> Result<(), InvalidKeys>>,
     pub route: Route,
+    /// Uses keys of databases other than the selected one, or selects another.
+    pub spans_databases: bool,
+    /// For commands whose further keys follow from the data (SORT's patterns).
+    pub dynamic_keys: Option<DynamicKeys>,
     pub args: &'static [Arg],
     /// COMMAND INFO's command tips, as `name:value` or a bare word.
     pub tips: &'static [&'static str],
@@ -51,6 +55,8 @@ impl Spec {
         keys: &[],
         find_keys: None,
         route: Route::Keys,
+        spans_databases: false,
+        dynamic_keys: None,
         args: &[],
         tips: &[],
         history: &[],
@@ -93,6 +99,21 @@ impl Spec {
                     || key.access.has(KeyAccess::INCOMPLETE)
             })
             || self.keys.len() > 1
+    }
+}
+
+/// Keys that only the data can tell.
+#[derive(Clone, Copy)]
+pub struct DynamicKeys {
+    /// Whether these arguments can lead to such keys at all.
+    pub possible: fn(Args<'_>) -> bool,
+    /// The keys, once the command's own keys are in reach.
+    pub find: fn(&mut crate::exec::Exec<'_>, Args<'_>) -> Vec<Vec<u8>>,
+}
+
+impl DynamicKeys {
+    pub fn possible(&self, args: Args<'_>) -> bool {
+        (self.possible)(args)
     }
 }
 
@@ -177,6 +198,12 @@ bits!(Flags {
     SENTINEL = 22, "";
     ONLY_SENTINEL = 23, "";
     TOUCHES_ARBITRARY_KEYS = 24, "";
+    // kvcore's own, never shown: inside MULTI it runs at once instead of being queued; EXEC itself; allowed to a RESP2
+    // client with subscriptions; not held by CLIENT PAUSE.
+    NO_QUEUE = 25, "";
+    RUNS_QUEUE = 26, "";
+    SUBSCRIBED = 27, "";
+    NO_PAUSE = 28, "";
 });
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

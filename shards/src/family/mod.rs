@@ -2,6 +2,8 @@
 //!
 //! Adding a command: one static item in its family's file, and one line in that family's list.
 
+mod blocking;
+mod list;
 mod string;
 
 use crate::command::Command;
@@ -12,7 +14,7 @@ pub type ShardCommand = Command<ShardHandler>;
 
 /// All of them.
 pub fn commands() -> impl Iterator<Item = &'static ShardCommand> {
-    [string::COMMANDS].into_iter().flatten().copied()
+    [list::COMMANDS, string::COMMANDS].into_iter().flatten().copied()
 }
 
 #[cfg(test)]

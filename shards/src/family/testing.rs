@@ -2,9 +2,13 @@
 
 use super::{ShardCommand, commands};
 use crate::command::{Args, ArgsBuf};
+use crate::keyspace::serve::Served;
+use crate::keyspace::waiters::{Awaited, Waiter, awaited_keys};
 use crate::keyspace::{ClientId, KeyHasher};
 use crate::settings::Settings;
 use crate::shard::{Request, Shard};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// A client of one shard.
 pub struct Session {
@@ -12,13 +16,15 @@ pub struct Session {
     pub now: i64,
     pub db: usize,
     pub resp3: bool,
+    /// What the last command that asked to wait waits for.
+    awaited: Option<Awaited>,
 }
 
 impl Session {
     pub fn new() -> Self {
         let mut shard = Shard::new(KeyHasher::new([1, 2, 3, 4], 1), 16, Settings::default(), 42);
         shard.effects.enabled = true;
-        Session { shard, now: 1_700_000_000_000, db: 0, resp3: false }
+        Session { shard, now: 1_700_000_000_000, db: 0, resp3: false, awaited: None }
     }
 
     /// Runs a command line (words; double quotes with `\xHH`, `\n`, `\r`, `\\`, `\"` inside) and returns the reply with
@@ -47,11 +53,54 @@ impl Session {
         for db in &self.shard.dbs {
             db.check_invariants();
         }
-        if outcome.wait.is_some() {
+        if let Some(wait) = outcome.wait {
+            self.awaited = Some(wait.awaited);
             assert!(out.is_empty());
             return "(waits)".into();
         }
-        String::from_utf8_lossy(&out).trim_end_matches("\r\n").replace("\r\n", " ")
+        shown(&out)
+    }
+
+    /// Another client sends a command that must wait; it waits here from then on.
+    pub fn block(&mut self, client: u64, line: &str) {
+        self.block_as(client, line, false);
+    }
+
+    /// As [`Session::block`], for a client that must be served on its own core if `remote`. Its claim is returned.
+    pub fn block_as(&mut self, client: u64, line: &str, remote: bool) -> Arc<AtomicBool> {
+        assert_eq!(self.run(line), "(waits)", "reply to {line}");
+        let args = words(line);
+        let command = lookup(args.args()).expect("the command has just been run");
+        let keys: Vec<_> = awaited_keys(&command.spec, args.args()).iter().map(|&at| args.args().at(at).to_vec()).collect();
+        let claimed = Arc::new(AtomicBool::new(false));
+        let awaited = self.awaited.expect("the command has just asked to wait");
+        let waiter = Waiter {
+            client: ClientId(client),
+            core: 0,
+            command,
+            args,
+            db: self.db,
+            resp3: self.resp3,
+            awaited,
+            claimed: claimed.clone(),
+            remote,
+        };
+        self.shard.waiters.add(Arc::new(waiter), keys.iter().map(Vec::as_slice));
+        claimed
+    }
+
+    /// Ends a block of commands: who is served, in order, as `client: reply`.
+    pub fn serve(&mut self) -> Vec<String> {
+        let mut served = Vec::new();
+        self.shard.serve_ready(self.now, &mut served);
+        for db in &self.shard.dbs {
+            db.check_invariants();
+        }
+        let show = |served| match served {
+            Served::Done { client, reply, .. } => format!("{}: {}", client.0, shown(&reply)),
+            Served::Remote { client, .. } => format!("{}: remote", client.0),
+        };
+        served.into_iter().map(show).collect()
     }
 
     /// Runs each request and compares its reply.
@@ -66,6 +115,11 @@ impl Session {
         let show = |args: ArgsBuf| args.args().iter().map(|a| String::from_utf8_lossy(a).into_owned()).collect::<Vec<_>>().join(" ");
         self.shard.effects.take().into_iter().map(|(_, args)| show(args)).collect()
     }
+}
+
+/// A reply with CR LF shown as one space.
+fn shown(reply: &[u8]) -> String {
+    String::from_utf8_lossy(reply).trim_end_matches("\r\n").replace("\r\n", " ")
 }
 
 fn lookup(args: Args<'_>) -> Option<&'static ShardCommand> {

@@ -2,6 +2,7 @@
 
 pub mod db;
 pub mod entry;
+pub mod serve;
 pub mod slot;
 pub mod waiters;
 pub mod watch;

@@ -5,9 +5,9 @@
 //! it claims it, by one atomic flag that only waiters carry.
 
 use super::watch::ClientId;
-use crate::command::ArgsBuf;
+use crate::command::{Args, ArgsBuf, KeyAccess, Spec, key_uses};
 use crate::family::ShardCommand;
-use hashbrown::HashMap;
+use hashbrown::{Equivalent, HashMap};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,14 +56,57 @@ impl Waiter {
     pub fn claim(&self) -> bool {
         !self.claimed.swap(true, Ordering::AcqRel)
     }
+
+    /// Somebody serves the client already, or has answered it.
+    pub fn is_claimed(&self) -> bool {
+        self.claimed.load(Ordering::Acquire)
+    }
+}
+
+/// Argument positions of the keys that a blocked command waits for: those it takes from, not those it puts into.
+pub fn awaited_keys(spec: &Spec, args: Args<'_>) -> Vec<usize> {
+    let mut uses = Vec::new();
+    match key_uses(spec, args, &mut uses) {
+        Ok(()) => uses.iter().filter(|key| key.access.has(KeyAccess::DELETE)).map(|key| key.index).collect(),
+        Err(_) => Vec::new(),
+    }
+}
+
+type DbKey = (usize, Box<[u8]>);
+
+/// A borrowed [`DbKey`], to look one up. Hashes as it does: both are the number, then the slice.
+#[derive(Hash)]
+struct Sought<'k>(usize, &'k [u8]);
+
+impl Equivalent<DbKey> for Sought<'_> {
+    fn equivalent(&self, key: &DbKey) -> bool {
+        self.0 == key.0 && *self.1 == *key.1
+    }
+}
+
+/// Who waits for one key, longest waiting first.
+#[derive(Default)]
+struct Queue {
+    waiters: VecDeque<Arc<Waiter>>,
+    /// The key is among those to be looked at.
+    ready: bool,
+}
+
+/// All keys that one client waits for.
+struct Waiting {
+    awaited: Awaited,
+    keys: Vec<DbKey>,
 }
 
 #[derive(Default)]
 pub struct Waiters {
-    by_key: HashMap<(usize, Box<[u8]>), VecDeque<Arc<Waiter>>>,
-    by_client: HashMap<ClientId, Vec<(usize, Box<[u8]>)>>,
+    by_key: HashMap<DbKey, Queue>,
+    by_client: HashMap<ClientId, Waiting>,
+    /// Clients by what they wait for.
+    lists: usize,
+    sorted_sets: usize,
     /// Keys that were filled and have waiters, in the order of filling.
-    ready: Vec<(usize, Box<[u8]>, Awaited)>,
+    ready: Vec<DbKey>,
 }
 
 impl Waiters {
@@ -77,36 +120,57 @@ impl Waiters {
         self.by_key.len()
     }
 
+    /// Number of clients that wait here.
+    pub fn clients(&self) -> usize {
+        self.by_client.len()
+    }
+
+    /// A client begins to wait for `keys`; it must not be waiting here yet.
     pub fn add<'k>(&mut self, waiter: Arc<Waiter>, keys: impl Iterator<Item = &'k [u8]>) {
+        debug_assert!(!self.by_client.contains_key(&waiter.client), "a client waits with one command at a time");
+        let mut waiting = Waiting { awaited: waiter.awaited, keys: Vec::new() };
         for key in keys {
             let queue = self.by_key.entry((waiter.db, key.into())).or_default();
-            if !queue.iter().any(|w| w.client == waiter.client) {
-                queue.push_back(waiter.clone());
-                self.by_client.entry(waiter.client).or_default().push((waiter.db, key.into()));
+            // A key named twice: the client can only be the last, as it has just been added.
+            if queue.waiters.back().is_none_or(|last| last.client != waiter.client) {
+                queue.waiters.push_back(waiter.clone());
+                waiting.keys.push((waiter.db, key.into()));
             }
+        }
+        if !waiting.keys.is_empty() {
+            *self.count(waiting.awaited) += 1;
+            self.by_client.insert(waiter.client, waiting);
         }
     }
 
-    /// The client does not wait here any more.
+    /// The client does not wait here any more. If it may have been holding up a key, having to be served elsewhere, that key
+    /// is to be looked at again for those behind it (see [`Waiters::has_ready`]).
     pub fn remove(&mut self, client: ClientId) {
-        for key in self.by_client.remove(&client).unwrap_or_default() {
-            if let Some(queue) = self.by_key.get_mut(&key) {
-                queue.retain(|w| w.client != client);
-                if queue.is_empty() {
-                    self.by_key.remove(&key);
-                }
+        let Some(waiting) = self.by_client.remove(&client) else { return };
+        *self.count(waiting.awaited) -= 1;
+        for key in waiting.keys {
+            let Some(queue) = self.by_key.get_mut(&key) else { continue };
+            let place = queue.waiters.iter().position(|waiter| waiter.client == client);
+            let gone = place.and_then(|place| queue.waiters.remove(place));
+            if queue.waiters.is_empty() {
+                self.by_key.remove(&key);
+            } else if gone.is_some_and(|waiter| waiter.remote) && !queue.ready {
+                queue.ready = true;
+                self.ready.push(key);
             }
         }
     }
 
     /// A key now holds a value of a type that clients may wait for.
     pub fn filled(&mut self, db: usize, key: &[u8], awaited: Awaited) {
-        let key = (db, Box::from(key));
-        if self.by_key.contains_key(&key) {
-            let ready = (key.0, key.1, awaited);
-            if !self.ready.contains(&ready) {
-                self.ready.push(ready);
-            }
+        if *self.count(awaited) == 0 {
+            return;
+        }
+        if let Some(queue) = self.by_key.get_mut(&Sought(db, key))
+            && !queue.ready
+        {
+            queue.ready = true;
+            self.ready.push((db, key.into()));
         }
     }
 
@@ -117,18 +181,32 @@ impl Waiters {
         keys
     }
 
+    /// Keys were filled that clients wait for: time for [`Shard::serve_ready`](crate::Shard::serve_ready).
     #[inline]
     pub fn has_ready(&self) -> bool {
         !self.ready.is_empty()
     }
 
     /// Takes the filled keys, in order.
-    pub fn take_ready(&mut self) -> Vec<(usize, Box<[u8]>, Awaited)> {
-        std::mem::take(&mut self.ready)
+    pub fn take_ready(&mut self) -> Vec<(usize, Box<[u8]>)> {
+        let ready = std::mem::take(&mut self.ready);
+        for key in &ready {
+            if let Some(queue) = self.by_key.get_mut(key) {
+                queue.ready = false;
+            }
+        }
+        ready
     }
 
-    /// The waiters of a key, longest waiting first.
-    pub fn of_key(&self, db: usize, key: &[u8]) -> Vec<Arc<Waiter>> {
-        self.by_key.get(&(db, Box::from(key))).map(|queue| queue.iter().cloned().collect()).unwrap_or_default()
+    /// The waiter at `place` in a key's queue; the longest waiting is at 0.
+    pub fn waiter(&self, db: usize, key: &[u8], place: usize) -> Option<Arc<Waiter>> {
+        self.by_key.get(&Sought(db, key))?.waiters.get(place).cloned()
+    }
+
+    fn count(&mut self, awaited: Awaited) -> &mut usize {
+        match awaited {
+            Awaited::List => &mut self.lists,
+            Awaited::SortedSet => &mut self.sorted_sets,
+        }
     }
 }

@@ -9,12 +9,16 @@
 //! ```
 //!
 //! A push writes into the gap at its side. When that is used up, the elements slide inside the buffer if enough is free at the
-//! other side, and otherwise move to a buffer a quarter larger: a chunk has little slack, at a few copies per byte.
+//! other side, and otherwise move to a somewhat larger buffer: a chunk has little slack, at a few copies per byte.
+//!
+//! A chunk that is not in use can be made compact ([`front`](super::front)); it must be opened before it is edited.
 
+use super::front;
 use super::item::{Encoded, Item, encoded_size};
 use super::thin::{Thin, fill_class};
 
 /// A run of elements. The buffer's tag is the end of the elements in it. Invariant: `start..end` is `count` whole elements.
+/// If compact, `start` is COMPACT, the buffer their compact form, and the tag the bytes they take when expanded.
 #[derive(Clone, Default)]
 pub struct Chunk {
     buffer: Thin,
@@ -28,6 +32,7 @@ const _: () = assert!(size_of::<Chunk>() == 16);
 const AREA_MIN: usize = 24;
 /// Elements of fewer bytes than this share of the buffer make a pop shrink it.
 const SPARSE: usize = 4;
+const COMPACT: u32 = u32::MAX;
 const SIZE16: u8 = 254;
 const SIZE32: u8 = 255;
 
@@ -35,6 +40,15 @@ const SIZE32: u8 = 255;
 pub enum End {
     Front,
     Back,
+}
+
+/// How a buffer that is full grows.
+#[derive(Clone, Copy, Debug)]
+pub struct Growth {
+    /// By one part in this many, and up to the next size class.
+    pub share: usize,
+    /// To no more bytes than this, except for what a single element needs.
+    pub area_max: usize,
 }
 
 impl Chunk {
@@ -49,32 +63,83 @@ impl Chunk {
         chunk
     }
 
+    #[inline]
     pub fn count(&self) -> usize {
         self.count as usize
     }
 
-    /// Bytes of the elements.
+    /// Bytes of the elements, when expanded.
+    #[inline]
     pub fn used(&self) -> usize {
-        self.end() - self.start as usize
+        if self.is_compact() { self.end() } else { self.end() - self.start as usize }
+    }
+
+    #[inline]
+    pub fn is_compact(&self) -> bool {
+        self.start == COMPACT
     }
 
     pub fn heap_bytes(&self) -> usize {
         self.buffer.heap_bytes()
     }
 
+    /// The elements; if compact, expanded into `scratch`.
+    #[inline]
+    pub fn read<'a>(&'a self, scratch: &'a mut Vec<u8>) -> &'a [u8] {
+        self.read_first(self.count(), scratch)
+    }
+
+    /// The first `count` elements, or more; if compact, expanded into `scratch`.
+    #[inline]
+    pub fn read_first<'a>(&'a self, count: usize, scratch: &'a mut Vec<u8>) -> &'a [u8] {
+        if !self.is_compact() {
+            return self.entries();
+        }
+        scratch.clear();
+        scratch.reserve(self.used());
+        front::expand(self.buffer.bytes(), count, scratch);
+        scratch
+    }
+
+    /// Makes the chunk compact if that saves a quarter.
+    pub fn compress(&mut self) {
+        if self.is_compact() || self.count < 2 {
+            return;
+        }
+        let mut coded = Vec::with_capacity(self.used());
+        if front::compress(self.entries(), &mut coded) {
+            let (used, count) = (self.used() as u32, self.count());
+            self.set(&coded, count);
+            self.buffer.set_tag(used);
+            self.start = COMPACT;
+        }
+    }
+
+    /// Undoes `compress`.
+    pub fn open(&mut self) {
+        if self.is_compact() {
+            let mut scratch = Vec::new();
+            self.read(&mut scratch);
+            self.set(&scratch, self.count());
+        }
+    }
+
+    /// The elements of a chunk that is not compact.
+    #[inline]
     pub fn entries(&self) -> &[u8] {
+        debug_assert!(!self.is_compact());
         &self.buffer.bytes()[self.start as usize..self.end()]
     }
 
-    /// Adds an element, in a buffer that may grow to `area_max` bytes, or to what it needs. False if that exceeds 4 GiB.
+    /// Adds an element. False if the buffer would exceed 4 GiB.
     #[inline]
-    pub fn push(&mut self, end: End, item: &Encoded<'_>, area_max: usize) -> bool {
+    pub fn push(&mut self, end: End, item: &Encoded<'_>, growth: Growth) -> bool {
         let size = entry_size(item.size());
         let room = match end {
             End::Front => self.start as usize,
             End::Back => self.buffer.len() - self.end(),
         };
-        if room < size && !self.make_room(end, size, area_max) {
+        if room < size && !self.make_room(end, size, growth) {
             return false;
         }
         let at = match end {
@@ -129,13 +194,17 @@ impl Chunk {
 
     /// Gives back the slack.
     pub fn shrink(&mut self) {
-        self.relocate(self.used(), 0);
+        if !self.is_compact() {
+            self.relocate(self.used(), 0);
+        }
     }
 
-    /// Panics unless the bytes are exactly `count` elements with matching sizes. For tests.
+    /// Panics unless the bytes, expanded, are exactly `count` elements with matching sizes. For tests.
     pub fn check_invariants(&self) {
-        assert!(self.start as usize <= self.end() && self.end() <= self.buffer.len());
-        let (mut rest, mut count) = (self.entries(), 0);
+        assert!(self.is_compact() || self.start as usize <= self.end() && self.end() <= self.buffer.len());
+        let mut scratch = Vec::new();
+        let (mut rest, mut count) = (self.read(&mut scratch), 0);
+        assert_eq!(rest.len(), self.used());
         while let Some((item, size)) = first(rest) {
             let (same, back) = last(&rest[..size]).expect("every element has its size behind it");
             assert_eq!((item, size), (same, back));
@@ -146,6 +215,7 @@ impl Chunk {
         assert!(count > 0 || self.buffer.is_empty());
     }
 
+    #[inline]
     fn end(&self) -> usize {
         self.buffer.tag() as usize
     }
@@ -164,9 +234,9 @@ impl Chunk {
     }
 
     #[cold]
-    fn make_room(&mut self, end: End, size: usize, area_max: usize) -> bool {
+    fn make_room(&mut self, end: End, size: usize, growth: Growth) -> bool {
         let (used, area) = (self.used(), self.buffer.len());
-        let slack = (used / 4).min(area_max.saturating_sub(used + size));
+        let slack = (used / growth.share.max(1)).min(growth.area_max.saturating_sub(used + size));
         let need = used + size + slack;
         let new_area = if need <= area { area } else { fill_class(need.max(AREA_MIN)) };
         if u32::try_from(new_area).is_err() {
@@ -208,6 +278,17 @@ pub fn entry_size(item: usize) -> usize {
     }
 }
 
+/// What stands behind an item of this size: the bytes, and how many of them count.
+#[inline]
+pub fn entry_tail(item: usize) -> ([u8; 5], usize) {
+    let [a, b, c, d] = (item as u32).to_le_bytes();
+    match item {
+        0..=253 => ([a, 0, 0, 0, 0], 1),
+        254..=0xffff => ([a, b, SIZE16, 0, 0], 3),
+        _ => ([a, b, c, d, SIZE32], 5),
+    }
+}
+
 /// Writes an item and its size into `out`, which must be exactly `entry_size` bytes.
 #[inline]
 pub fn write_entry(item: &Encoded<'_>, out: &mut [u8]) {
@@ -215,12 +296,7 @@ pub fn write_entry(item: &Encoded<'_>, out: &mut [u8]) {
     let size = item.size();
     match &mut out[size..] {
         [one] => *one = size as u8,
-        [low, high, mark] => ([*low, *high], *mark) = ((size as u16).to_le_bytes(), SIZE16),
-        [word @ .., mark] => {
-            *mark = SIZE32;
-            word.copy_from_slice(&(size as u32).to_le_bytes());
-        }
-        [] => {}
+        behind => behind.copy_from_slice(&entry_tail(size).0[..entry_tail(size).1]),
     }
 }
 
@@ -245,7 +321,7 @@ pub fn last(entries: &[u8]) -> Option<(Item<'_>, usize)> {
     Some((item, whole))
 }
 
-/// Byte offset of the element number `index` of `count`; the end if there is none. Walks from the nearer end.
+/// Byte offset of the element number `index` of the `count` that `entries` holds; the end if there is none. Walks from the nearer end.
 pub fn offset(entries: &[u8], count: usize, index: usize) -> usize {
     if index >= count {
         return entries.len();
@@ -270,17 +346,18 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::VecDeque;
 
-    const AREA_MAX: usize = 300;
+    const SMALL: Growth = Growth { share: 4, area_max: 300 };
+    const TIGHT: Growth = Growth { share: 8, area_max: 8184 };
 
     #[test]
     fn short_lists_are_tight() {
         let mut chunk = Chunk::new();
         for item in ["a", "b", "c", "1", "2"] {
-            assert!(chunk.push(End::Back, &Encoded::new(item.as_bytes()), AREA_MAX));
+            assert!(chunk.push(End::Back, &Encoded::new(item.as_bytes()), SMALL));
         }
         assert_eq!((chunk.used(), chunk.heap_bytes()), (13, 32));
         for _ in 0..200 {
-            chunk.push(End::Back, &Encoded::new(b"element-0000000001"), 8176);
+            chunk.push(End::Back, &Encoded::new(b"element-0000000001"), TIGHT);
         }
         assert!(chunk.heap_bytes() < 4013 * 13 / 10, "{}", chunk.heap_bytes());
         chunk.shrink();
@@ -291,7 +368,7 @@ mod tests {
     fn a_queue_stays_small() {
         let mut chunk = Chunk::new();
         for round in 0..10_000i64 {
-            chunk.push(End::Back, &Encoded::int(round), 8176);
+            chunk.push(End::Back, &Encoded::int(round), TIGHT);
             if round >= 20 {
                 assert_eq!(chunk.pop(End::Front, |item| item == Item::Int(round - 20)), Some(true));
             }
@@ -308,8 +385,8 @@ mod tests {
                 let item = Encoded::new(&bytes);
                 let end = if kind % 2 == 0 { End::Front } else { End::Back };
                 match (kind, end) {
-                    (0..4, End::Front) => { chunk.push(end, &item, AREA_MAX); model.push_front(bytes); }
-                    (0..4, End::Back) => { chunk.push(end, &item, AREA_MAX); model.push_back(bytes); }
+                    (0..4, End::Front) => { chunk.push(end, &item, SMALL); model.push_front(bytes); }
+                    (0..4, End::Back) => { chunk.push(end, &item, SMALL); model.push_back(bytes); }
                     (4..6, End::Front) => prop_assert_eq!(chunk.pop(end, |item| item.to_vec()), model.pop_front()),
                     (4..6, End::Back) => prop_assert_eq!(chunk.pop(end, |item| item.to_vec()), model.pop_back()),
                     (6..8, _) => {
@@ -317,7 +394,12 @@ mod tests {
                         chunk.drop_items(end, count);
                         for _ in 0..count { if end == End::Front { model.pop_front() } else { model.pop_back() }; }
                     }
-                    _ => chunk.shrink(),
+                    _ => {
+                        chunk.shrink();
+                        chunk.compress();
+                        chunk.check_invariants();
+                        chunk.open();
+                    }
                 }
                 chunk.check_invariants();
                 prop_assert_eq!(chunk.count(), model.len());

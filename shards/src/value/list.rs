@@ -6,14 +6,19 @@
 //! counts standing next to each other in the ring. A chunk grows while it is an end of the list, and gives its slack back
 //! when it no longer is.
 //!
-//! Edits inside keep chunks within the limits by halving them, and join neighbours that together fill less than three quarters of one.
+//! Chunks two or more away from both ends are compact where that pays. They are expanded for a reader into a buffer of its
+//! own, and for good when they become an end of the list.
+
+mod edit;
+mod walk;
 
 use std::collections::VecDeque;
 
-use super::chunk::{Chunk, End, entry_size, first, last, offset, write_entry};
+use super::chunk::{Chunk, End, Growth, entry_size, first, offset};
 use super::item::{Encoded, Item};
+pub use walk::Walk;
 
-/// A list of byte strings. Invariant: no chunk of a ring is empty, and a ring has two or more.
+/// A list of byte strings. Invariant: no chunk of a ring is empty, a ring has two or more, its ends are not compact.
 #[derive(Clone)]
 pub struct List(Repr);
 
@@ -38,6 +43,11 @@ pub struct ListLimit {
     items: usize,
 }
 
+/// Chunks at each end of a ring that are never made compact: a list that goes back and forth over a boundary pays nothing.
+const OPEN_CHUNKS: usize = 2;
+/// Growth of a chunk that is alone, where slack counts, and of the ends of a ring, where copies do.
+const TIGHT: usize = 8;
+const DOUBLE: usize = 1;
 /// What a block holds beside elements (the buffer's header), so that full chunks are whole powers of two.
 const BLOCK_HEADER: usize = 8;
 /// Upper bound where the limit is a number of elements, as in Redis.
@@ -79,6 +89,7 @@ impl List {
         List(Repr::One(Chunk::new()))
     }
 
+    #[inline]
     pub fn len(&self) -> usize {
         match &self.0 {
             Repr::One(chunk) => chunk.count(),
@@ -110,15 +121,18 @@ impl List {
     }
 
     /// Adds an element in front; false, with nothing changed, only if it is too large for any buffer (about 4 GiB).
+    #[inline]
     pub fn push_front(&mut self, bytes: &[u8], limit: ListLimit) -> bool {
         self.push(End::Front, bytes, limit)
     }
 
     /// Adds an element behind; false as for `push_front`.
+    #[inline]
     pub fn push_back(&mut self, bytes: &[u8], limit: ListLimit) -> bool {
         self.push(End::Back, bytes, limit)
     }
 
+    #[inline]
     pub fn push(&mut self, end: End, bytes: &[u8], limit: ListLimit) -> bool {
         let item = Encoded::new(bytes);
         let size = entry_size(item.size());
@@ -129,23 +143,29 @@ impl List {
         if !limit.admits(chunk.used() + size, chunk.count() + 1) {
             self.add_chunk(end);
         }
-        let pushed = self.end_chunk(end).push(end, &item, limit.bytes);
-        if let Repr::Many(ring) = &mut self.0 {
-            ring.len += pushed as usize;
+        match &mut self.0 {
+            Repr::One(chunk) => chunk.push(end, &item, Growth { share: TIGHT, area_max: limit.bytes }),
+            Repr::Many(ring) => {
+                let pushed = ring.end_mut(end).push(end, &item, Growth { share: DOUBLE, area_max: limit.bytes });
+                ring.len += pushed as usize;
+                pushed
+            }
         }
-        pushed
     }
 
     /// Removes the first element and returns what `f` makes of it.
+    #[inline]
     pub fn pop_front<R>(&mut self, f: impl FnOnce(Item<'_>) -> R) -> Option<R> {
         self.pop(End::Front, f)
     }
 
     /// Removes the last element and returns what `f` makes of it.
+    #[inline]
     pub fn pop_back<R>(&mut self, f: impl FnOnce(Item<'_>) -> R) -> Option<R> {
         self.pop(End::Back, f)
     }
 
+    #[inline]
     pub fn pop<R>(&mut self, end: End, f: impl FnOnce(Item<'_>) -> R) -> Option<R> {
         match &mut self.0 {
             Repr::One(chunk) => chunk.pop(end, f),
@@ -166,55 +186,11 @@ impl List {
     pub fn get<R>(&self, index: i64, f: impl FnOnce(Item<'_>) -> R) -> Option<R> {
         let place = self.place(self.resolve(index)?);
         let chunk = self.chunk(place.chunk);
-        let entries = chunk.entries();
-        let (item, _) = first(&entries[offset(entries, chunk.count(), place.within)..])?;
+        let mut scratch = Vec::new();
+        let entries = chunk.read_first(place.within + 1, &mut scratch);
+        let count = if chunk.is_compact() { place.within + 1 } else { chunk.count() };
+        let (item, _) = first(&entries[offset(entries, count, place.within)..])?;
         Some(f(item))
-    }
-
-    /// Replaces the element at `index`, which counts from the tail if negative; false if there is none.
-    pub fn set(&mut self, index: i64, bytes: &[u8], limit: ListLimit) -> bool {
-        let Some(index) = self.resolve(index) else { return false };
-        let place = self.place(index);
-        self.splice(place, 1, bytes, limit)
-    }
-
-    /// Puts `bytes` before the first element equal to `pivot`; false if there is none.
-    pub fn insert_before(&mut self, pivot: &[u8], bytes: &[u8], limit: ListLimit) -> bool {
-        self.search(pivot).is_some_and(|place| self.splice(place, 0, bytes, limit))
-    }
-
-    /// Puts `bytes` behind the first element equal to `pivot`; false if there is none.
-    pub fn insert_after(&mut self, pivot: &[u8], bytes: &[u8], limit: ListLimit) -> bool {
-        let after = |place: Place| Place { within: place.within + 1, ..place };
-        self.search(pivot).is_some_and(|place| self.splice(after(place), 0, bytes, limit))
-    }
-
-    /// Removes elements equal to `value`: the first `count`, the last `-count`, or all if 0. Returns how many there were.
-    pub fn remove(&mut self, count: i64, value: &[u8], limit: ListLimit) -> usize {
-        let value = Encoded::new(value);
-        let wanted = if count == 0 { usize::MAX } else { usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX) };
-        let mut left = wanted;
-        for step in 0..self.chunks() {
-            if left == 0 {
-                break;
-            }
-            let index = if count < 0 { self.chunks() - 1 - step } else { step };
-            let chunk = self.chunk_mut(index);
-            let found = matches(chunk.entries(), &value).count();
-            if found > 0 {
-                let taken = found.min(left);
-                let kept_first = if count < 0 { found - taken } else { 0 };
-                let rest = without(chunk.entries(), &value, kept_first..kept_first + taken);
-                let rest_count = chunk.count() - taken;
-                chunk.set(&rest, rest_count);
-                left -= taken;
-            }
-        }
-        let removed = wanted - left;
-        if removed > 0 {
-            self.join_chunks(removed, limit);
-        }
-        removed
     }
 
     /// Keeps the elements from `start` to `end` inclusive, which count from the tail if negative (LTRIM).
@@ -231,38 +207,17 @@ impl List {
         self.drop_items(End::Front, start);
     }
 
-    /// Walks `len` elements from number `start` on, or as many as there are.
-    pub fn range(&self, start: usize, len: usize) -> Walk<'_> {
-        let left = len.min(self.len().saturating_sub(start));
-        self.walk(start, left, End::Front)
-    }
-
-    /// Walks backwards from the element that is number `start` counted from the tail (the last is number 0).
-    pub fn range_rev(&self, start: usize, len: usize) -> Walk<'_> {
-        let behind = self.len().saturating_sub(start);
-        self.walk(behind.saturating_sub(1), len.min(behind), End::Back)
-    }
-
-    pub fn iter(&self) -> Walk<'_> {
-        self.range(0, usize::MAX)
-    }
-
-    pub fn iter_rev(&self) -> Walk<'_> {
-        self.range_rev(0, usize::MAX)
-    }
-
     /// Frees about `budget` elements (whole chunks, at least one), so that a huge list can be dropped in slices. True when empty.
     pub fn free_some(&mut self, budget: usize) -> bool {
-        let mut freed = 0;
-        while freed < budget.max(1) && !self.is_empty() {
-            match &mut self.0 {
-                Repr::One(_) => *self = List::new(),
-                Repr::Many(ring) => {
-                    let count = ring.end_mut(End::Back).count();
-                    freed += count;
-                    ring.len -= count;
-                    self.drop_chunk(End::Back);
+        match &mut self.0 {
+            Repr::One(_) => *self = List::new(),
+            Repr::Many(ring) => {
+                let mut freed = 0;
+                while freed < budget.max(1) && let Some(chunk) = ring.chunks.pop_back() {
+                    freed += chunk.count();
                 }
+                ring.len -= freed;
+                self.settle();
             }
         }
         self.is_empty()
@@ -272,6 +227,7 @@ impl List {
     pub fn check_invariants(&self, limit: ListLimit) {
         if let Repr::Many(ring) = &self.0 {
             assert!(ring.chunks.len() > 1);
+            assert!(!ring.chunks[0].is_compact() && !ring.chunks[ring.chunks.len() - 1].is_compact());
             assert_eq!(ring.len, ring.chunks.iter().map(Chunk::count).sum::<usize>());
         }
         for index in 0..self.chunks() {
@@ -317,6 +273,20 @@ impl List {
                 End::Front => ring.chunks.push_front(Chunk::new()),
                 End::Back => ring.chunks.push_back(Chunk::new()),
             }
+            let inside = match end {
+                End::Front => OPEN_CHUNKS,
+                End::Back => ring.chunks.len().saturating_sub(OPEN_CHUNKS + 1),
+            };
+            self.compress(inside);
+        }
+    }
+
+    /// Makes a chunk compact if it is far enough inside, and if that pays.
+    fn compress(&mut self, index: usize) {
+        if let Repr::Many(ring) = &mut self.0 {
+            if index >= OPEN_CHUNKS && index + OPEN_CHUNKS < ring.chunks.len() {
+                ring.chunks[index].compress();
+            }
         }
     }
 
@@ -332,37 +302,38 @@ impl List {
         }
     }
 
-    /// Leaves the ring when there is no more than one chunk in it.
+    /// After chunks went: opens those that are ends now, and leaves the ring when there is no more than one in it.
     fn settle(&mut self) {
         if let Repr::Many(ring) = &mut self.0 {
             match ring.chunks.len() {
                 0 => *self = List::new(),
-                1 => self.0 = Repr::One(ring.chunks.pop_front().unwrap_or_default()),
-                _ => {}
+                1 => {
+                    let mut chunk = ring.chunks.pop_front().unwrap_or_default();
+                    chunk.open();
+                    self.0 = Repr::One(chunk);
+                }
+                _ => {
+                    ring.end_mut(End::Front).open();
+                    ring.end_mut(End::Back).open();
+                }
             }
         }
     }
 
+    /// Drops `count` elements, fewer than there are, from an end.
     fn drop_items(&mut self, end: End, mut count: usize) {
-        while count > 0 {
-            let chunk = self.end_chunk(end);
-            let here = chunk.count();
-            let dropped = here.min(count);
-            if here > count {
-                chunk.drop_items(end, count);
+        if let Repr::Many(ring) = &mut self.0 {
+            ring.len -= count;
+            while ring.end_mut(end).count() <= count {
+                count -= ring.end_mut(end).count();
+                match end {
+                    End::Front => ring.chunks.pop_front(),
+                    End::Back => ring.chunks.pop_back(),
+                };
             }
-            count -= dropped;
-            match &mut self.0 {
-                Repr::One(_) if dropped == here => return *self = List::new(),
-                Repr::One(_) => {}
-                Repr::Many(ring) => {
-                    ring.len -= dropped;
-                    if dropped == here {
-                        self.drop_chunk(end);
-                    }
-                }
-            }
+            self.settle();
         }
+        self.end_chunk(end).drop_items(end, count);
     }
 
     /// The element's number from the head, for an index that counts from the tail if negative.
@@ -394,93 +365,6 @@ impl List {
         Place { chunk: 0, within: 0 }
     }
 
-    fn search(&self, value: &[u8]) -> Option<Place> {
-        let value = Encoded::new(value);
-        (0..self.chunks()).find_map(|chunk| {
-            let within = matches(self.chunk(chunk).entries(), &value).next()?;
-            Some(Place { chunk, within })
-        })
-    }
-
-    /// Replaces `removed` elements from `place` on (in its chunk) by `bytes`.
-    fn splice(&mut self, place: Place, removed: usize, bytes: &[u8], limit: ListLimit) -> bool {
-        let item = Encoded::new(bytes);
-        let size = entry_size(item.size());
-        let chunk = self.chunk_mut(place.chunk);
-        let old = chunk.entries();
-        let from = offset(old, chunk.count(), place.within);
-        let to = from + offset(&old[from..], chunk.count() - place.within, removed);
-        if u32::try_from(old.len() - (to - from) + size).is_err() {
-            return false;
-        }
-        let mut entries = Vec::with_capacity(old.len() + size);
-        entries.extend_from_slice(&old[..from]);
-        entries.resize(from + size, 0);
-        write_entry(&item, &mut entries[from..]);
-        entries.extend_from_slice(&old[to..]);
-        let count = chunk.count() + 1 - removed;
-        let fits = limit.admits(entries.len(), count);
-        if fits {
-            chunk.set(&entries, count);
-        }
-        if let Repr::Many(ring) = &mut self.0 {
-            ring.len = ring.len + 1 - removed;
-        }
-        if !fits {
-            self.replace_chunk(place.chunk, halves(&entries, count, limit));
-        }
-        true
-    }
-
-    /// Puts several chunks in the place of one.
-    fn replace_chunk(&mut self, index: usize, pieces: Vec<Chunk>) {
-        match &mut self.0 {
-            Repr::One(_) => {
-                let len = pieces.iter().map(Chunk::count).sum();
-                self.0 = Repr::Many(Box::new(Ring { chunks: pieces.into(), len }));
-            }
-            Repr::Many(ring) => {
-                let behind = ring.chunks.split_off(index + 1);
-                ring.chunks.pop_back();
-                ring.chunks.extend(pieces);
-                ring.chunks.extend(behind);
-            }
-        }
-        self.settle();
-    }
-
-    /// After `removed` elements went: drops empty chunks and joins small neighbours.
-    fn join_chunks(&mut self, removed: usize, limit: ListLimit) {
-        let Repr::Many(ring) = &mut self.0 else { return };
-        ring.len -= removed;
-        let mut joined = VecDeque::<Chunk>::with_capacity(ring.chunks.len());
-        for chunk in ring.chunks.drain(..).filter(|chunk| chunk.count() > 0) {
-            match joined.back_mut() {
-                Some(last) if limit.admits_joined(last.used() + chunk.used(), last.count() + chunk.count()) => {
-                    let count = last.count() + chunk.count();
-                    last.set(&[last.entries(), chunk.entries()].concat(), count);
-                }
-                _ => joined.push_back(chunk),
-            }
-        }
-        ring.chunks = joined;
-        self.settle();
-    }
-
-    fn walk(&self, start: usize, left: usize, from: End) -> Walk<'_> {
-        let mut walk = Walk { list: self, from, chunk: 0, rest: &[], left };
-        if left > 0 {
-            let place = self.place(start);
-            let chunk = self.chunk(place.chunk);
-            let entries = chunk.entries();
-            walk.chunk = place.chunk;
-            walk.rest = match from {
-                End::Front => &entries[offset(entries, chunk.count(), place.within)..],
-                End::Back => &entries[..offset(entries, chunk.count(), place.within + 1)],
-            };
-        }
-        walk
-    }
 }
 
 impl Ring {
@@ -505,111 +389,6 @@ impl Default for List {
 struct Place {
     chunk: usize,
     within: usize,
-}
-
-/// Elements in one direction. Not an `Iterator`: an element may be borrowed from the walk itself.
-pub struct Walk<'a> {
-    list: &'a List,
-    /// The end it comes from.
-    from: End,
-    chunk: usize,
-    /// What is left of that chunk.
-    rest: &'a [u8],
-    left: usize,
-}
-
-impl Walk<'_> {
-    /// How many elements are still to come.
-    pub fn remaining(&self) -> usize {
-        self.left
-    }
-
-    #[inline]
-    #[expect(clippy::should_implement_trait, reason = "an iterator could not lend its elements")]
-    pub fn next(&mut self) -> Option<Item<'_>> {
-        if self.left == 0 {
-            return None;
-        }
-        self.left -= 1;
-        if self.rest.is_empty() {
-            self.enter_next();
-        }
-        let rest = self.rest;
-        let (item, size) = match self.from {
-            End::Front => first(rest)?,
-            End::Back => last(rest)?,
-        };
-        self.rest = match self.from {
-            End::Front => &rest[size..],
-            End::Back => &rest[..rest.len() - size],
-        };
-        Some(item)
-    }
-
-    /// Calls `f` with each element.
-    #[inline]
-    pub fn for_each(mut self, mut f: impl FnMut(Item<'_>)) {
-        while let Some(item) = self.next() {
-            f(item);
-        }
-    }
-
-    #[cold]
-    fn enter_next(&mut self) {
-        self.chunk = match self.from {
-            End::Front => self.chunk + 1,
-            End::Back => self.chunk.saturating_sub(1),
-        };
-        self.rest = self.list.chunk(self.chunk).entries();
-    }
-}
-
-/// Numbers of the elements equal to `value`.
-fn matches(entries: &[u8], value: &Encoded<'_>) -> impl Iterator<Item = usize> {
-    walk_entries(entries).enumerate().filter(|(_, entry)| entry[0] == value.first_byte() && value.starts(entry)).map(|(i, _)| i)
-}
-
-/// The entries but for those equal to `value` whose number among these is in `dropped`.
-fn without(entries: &[u8], value: &Encoded<'_>, dropped: std::ops::Range<usize>) -> Vec<u8> {
-    let mut rest = Vec::with_capacity(entries.len());
-    let mut found = 0;
-    for entry in walk_entries(entries) {
-        let equal = value.starts(entry);
-        if !(equal && dropped.contains(&found)) {
-            rest.extend_from_slice(entry);
-        }
-        found += equal as usize;
-    }
-    rest
-}
-
-/// Each element with its sizes.
-fn walk_entries(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
-    std::iter::from_fn(move || {
-        let (_, size) = first(rest)?;
-        let (entry, behind) = rest.split_at_checked(size)?;
-        rest = behind;
-        Some(entry)
-    })
-}
-
-/// Cuts entries into chunks within the limit, each time at the element nearest to the middle.
-fn halves(entries: &[u8], count: usize, limit: ListLimit) -> Vec<Chunk> {
-    if limit.admits(entries.len(), count) {
-        return vec![Chunk::of(entries, count)];
-    }
-    let (mut at, mut before) = (0, 0);
-    for entry in walk_entries(entries).take(count - 1) {
-        // Cut before the element that spans the middle if that is nearer, but never before the first.
-        let next = at + entry.len();
-        if before > 0 && next > entries.len() / 2 && next - entries.len() / 2 > (entries.len() / 2).saturating_sub(at) {
-            break;
-        }
-        (at, before) = (next, before + 1);
-    }
-    let mut pieces = halves(&entries[..at], before, limit);
-    pieces.extend(halves(&entries[at..], count - before, limit));
-    pieces
 }
 
 #[cfg(test)]
@@ -641,7 +420,7 @@ mod tests {
         }
         list.check_invariants(limit);
         assert_eq!(list.len(), 100_000);
-        assert!(list.bytes() < 100_000 * 21, "{}", list.bytes());
+        assert!(list.bytes() < 100_000 * 3, "{}", list.bytes());
         for index in [0, 1, 49_999, 50_000, 99_999, -1, -100_000] {
             let want = if index < 0 { index + 100_000 } else { index };
             assert_eq!(list.get(index, |item| item.to_vec()), Some(format!("element-{want:010}").into_bytes()));

@@ -1,7 +1,8 @@
 //! The values a key can hold, each with its small (packed) and its large encoding.
 
 pub mod bptree;
-mod chunk;
+pub mod chunk;
+mod front;
 pub mod hash;
 pub mod intset;
 pub mod item;
@@ -9,7 +10,7 @@ pub mod list;
 pub mod packed;
 pub mod set;
 pub mod sorted_set;
-mod thin;
+pub mod thin;
 
 pub use hash::Hash;
 pub use list::List;

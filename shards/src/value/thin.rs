@@ -40,22 +40,26 @@ unsafe impl Sync for Thin {}
 
 impl Thin {
     pub const fn new() -> Self {
-        Thin(NonNull::from_ref(&EMPTY))
+        Thin(NonNull::new((&raw const EMPTY).cast_mut()).expect("a static has an address"))
     }
 
+    #[inline]
     pub fn len(&self) -> usize {
         self.header().len as usize
     }
 
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
+    #[inline]
     pub fn tag(&self) -> u32 {
         self.header().tag
     }
 
     /// Without effect on an empty buffer, which has nowhere to keep it.
+    #[inline]
     pub fn set_tag(&mut self, tag: u32) {
         if !self.is_empty() {
             // SAFETY: a non-empty buffer owns its block, `&mut self` makes the access exclusive, and the header was
@@ -69,11 +73,13 @@ impl Thin {
         if self.is_empty() { 0 } else { class(HEADER + self.len()) }
     }
 
+    #[inline]
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: see `data`; for an empty buffer the length is 0 and the pointer, one past EMPTY, is non-null and aligned.
         unsafe { std::slice::from_raw_parts(self.data(), self.len()) }
     }
 
+    #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `bytes`, and `&mut self` makes the access exclusive.
         unsafe { std::slice::from_raw_parts_mut(self.data(), self.len()) }
@@ -119,12 +125,14 @@ impl Thin {
         }
     }
 
+    #[inline]
     fn header(&self) -> &Header {
         // SAFETY: the pointer is EMPTY or an owned block whose header is initialised.
         unsafe { self.0.as_ref() }
     }
 
     /// Start of the bytes: `len` of them are initialised and owned.
+    #[inline]
     fn data(&self) -> *mut u8 {
         // SAFETY: one header past the pointer is inside the block, or the end of EMPTY.
         unsafe { self.0.as_ptr().cast::<u8>().add(HEADER) }

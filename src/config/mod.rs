@@ -1,0 +1,38 @@
+//! The configuration of a node: the table of directives, reading it from files and the command line, CONFIG GET and SET,
+//! and CONFIG REWRITE.
+//!
+//! Owns names, bounds, spellings and Redis's words for every refusal. Refuses to know what a directive does: the node
+//! reads the plain fields of [`Config`], and whoever owns an effect (a port, a limit, a thread) applies a change after
+//! [`Config::set`] has said what changed. Nothing a file or a client writes can panic here.
+//!
+//! - `table` the one table; `directive` what a row is; `values`, `structures`, `checks` the kinds of values
+//! - `words` quoting; `load` files and overrides; `command_line` the arguments; `availability` what is not there yet
+//! - `change` CONFIG GET and SET; `rewrite` CONFIG REWRITE
+
+mod availability;
+mod change;
+mod checks;
+pub mod command_line;
+mod directive;
+pub mod load;
+pub mod rewrite;
+#[cfg(test)]
+mod samples;
+pub mod structures;
+mod table;
+pub mod values;
+mod words;
+
+pub use change::{SetContext, SetError};
+pub use directive::{Directive, Effect, RunTime};
+pub use table::{CORES_MAX, Config, DIRECTIVES};
+
+/// The Redis version whose behaviour a node shows, where clients ask for it.
+pub const REDIS_VERSION: &str = "7.0.15";
+
+impl Directive {
+    /// The directive with this name or alias, in any case.
+    pub fn find(name: &[u8]) -> Option<&'static Directive> {
+        DIRECTIVES.iter().find(|directive| directive.is_called(name))
+    }
+}

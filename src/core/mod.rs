@@ -1,0 +1,122 @@
+//! The state of one core: its connections, its shard, its counters.
+//!
+//! Node-level commands act on this; the dispatcher moves it forward; the reactor feeds it bytes. It refuses to know the ring,
+//! the other cores' state and how a command was routed here.
+
+pub mod connection;
+pub mod counters;
+pub mod pubsub;
+pub mod reorder;
+pub mod shared;
+
+use crate::config::Config;
+use crate::observe::latency::LatencyMonitor;
+use crate::observe::slowlog::SlowLog;
+use connection::Connection;
+use counters::Counters;
+use hashbrown::HashMap;
+use kvshard::keyspace::ClientId;
+use kvshard::{Settings, Shard};
+use pubsub::PubSub;
+use shared::Node;
+use slab::Slab;
+use std::sync::Arc;
+
+pub struct Core {
+    pub id: usize,
+    pub node: Arc<Node>,
+    pub config: Arc<Config>,
+    pub connections: Slab<Connection>,
+    pub by_client: HashMap<ClientId, usize>,
+    /// `None` while another core works on the whole keyspace.
+    pub shard: Option<Box<Shard>>,
+    /// Where keys of several shards are brought together for one command; empty in between.
+    pub scratch: Box<Shard>,
+    pub pubsub: PubSub,
+    pub counters: Counters,
+    pub slowlog: SlowLog,
+    pub latency: LatencyMonitor,
+    /// Milliseconds since 1970, as of this turn of the loop.
+    pub now: i64,
+    /// Connections with output that is not being sent yet.
+    pub to_flush: Vec<usize>,
+    /// Connections to be closed at the end of this turn (once their output is sent, if `after_reply`).
+    pub to_close: Vec<usize>,
+    /// Blocked clients to be released (CLIENT UNBLOCK), with an error or as if timed out.
+    pub to_unblock: Vec<(ClientId, Option<&'static str>)>,
+    /// Connections whose receive is to be armed.
+    pub to_receive: Vec<usize>,
+    /// Connections whose input may be looked at again.
+    pub to_resume: Vec<usize>,
+}
+
+/// Facts for INFO and MEMORY about one core's part of the keyspace.
+#[derive(Clone, Debug, Default)]
+pub struct KeyspaceFacts {
+    /// Per database: keys, keys with an expiry, average time to live in ms.
+    pub databases: Vec<(usize, usize, i64)>,
+}
+
+impl Core {
+    pub fn connection_of(&self, client: ClientId) -> Option<usize> {
+        self.by_client.get(&client).copied()
+    }
+
+    /// Appends an out-of-band message to a connection's output.
+    pub fn push_to(&mut self, index: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        if let Some(connection) = self.connections.get_mut(index) {
+            write(&mut connection.out);
+            self.want_flush(index);
+        }
+    }
+
+    /// Delivers a published message to this core's subscribers; says to how many.
+    pub fn deliver(&mut self, shard: bool, channel: &[u8], message: &[u8]) -> usize {
+        let receivers = self.pubsub.receivers(shard, channel);
+        for (index, pattern) in &receivers {
+            let resp3 = self.connections[*index].resp3;
+            self.push_to(*index, |out| pubsub::write_message(out, resp3, shard, pattern.as_deref(), channel, message));
+        }
+        receivers.len()
+    }
+
+    pub fn want_flush(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        if !connection.flush_wanted {
+            connection.flush_wanted = true;
+            self.to_flush.push(index);
+        }
+    }
+
+    /// Closes a connection at the end of this turn; what it was sent before goes out first if `after_output`.
+    pub fn close(&mut self, index: usize, after_output: bool) {
+        if let Some(connection) = self.connections.get_mut(index) {
+            connection.closing = true;
+            connection.close_after_output |= after_output;
+            if !after_output {
+                connection.close_after_output = false;
+            }
+            self.to_close.push(index);
+        }
+    }
+
+    pub fn keyspace_facts(&self) -> KeyspaceFacts {
+        let databases = self.shard.as_ref().map(|shard| &shard.dbs);
+        KeyspaceFacts {
+            databases: databases.into_iter().flatten().map(|db| (db.len(), db.volatile(), db.avg_ttl_ms)).collect(),
+        }
+    }
+
+    /// Applies a new configuration to what this core keeps of it.
+    pub fn apply_config(&mut self, config: Arc<Config>) {
+        let settings = shared::shard_settings(&config);
+        if let Some(shard) = &mut self.shard {
+            shard.settings = Settings { active_expire: shard.settings.active_expire, ..settings.clone() };
+        }
+        self.scratch.settings = settings;
+        self.slowlog.configure(config.slowlog_log_slower_than, config.slowlog_max_len as usize);
+        self.latency.threshold_ms = config.latency_monitor_threshold;
+        self.counters.tracking = config.latency_tracking;
+        self.config = config;
+    }
+}

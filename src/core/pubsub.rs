@@ -1,0 +1,159 @@
+//! Subscriptions of one core's connections.
+//!
+//! Every core knows its own subscribers only; a publisher asks the cores that have any. Shard channels (SSUBSCRIBE) are a
+//! separate name space; without cluster mode they behave as plain channels otherwise.
+
+use hashbrown::{HashMap, HashSet};
+use kvshard::{Reply, glob};
+
+/// The three kinds of subscription.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    Channel,
+    Pattern,
+    ShardChannel,
+}
+
+impl Kind {
+    /// The word in the confirmation of a subscription, and of its end.
+    pub fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Kind::Channel => ("subscribe", "unsubscribe"),
+            Kind::Pattern => ("psubscribe", "punsubscribe"),
+            Kind::ShardChannel => ("ssubscribe", "sunsubscribe"),
+        }
+    }
+}
+
+/// What one connection is subscribed to.
+#[derive(Default)]
+pub struct Subscriptions {
+    pub channels: HashSet<Box<[u8]>>,
+    pub patterns: HashSet<Box<[u8]>>,
+    pub shard_channels: HashSet<Box<[u8]>>,
+}
+
+impl Subscriptions {
+    pub fn of(&mut self, kind: Kind) -> &mut HashSet<Box<[u8]>> {
+        match kind {
+            Kind::Channel => &mut self.channels,
+            Kind::Pattern => &mut self.patterns,
+            Kind::ShardChannel => &mut self.shard_channels,
+        }
+    }
+
+    /// The count that confirmations show: shard channels are counted apart.
+    pub fn count(&self, kind: Kind) -> usize {
+        match kind {
+            Kind::ShardChannel => self.shard_channels.len(),
+            _ => self.channels.len() + self.patterns.len(),
+        }
+    }
+
+    pub fn total(&self) -> usize {
+        self.channels.len() + self.patterns.len() + self.shard_channels.len()
+    }
+}
+
+/// Who of this core's connections (by index) is subscribed to what.
+#[derive(Default)]
+pub struct PubSub {
+    channels: HashMap<Box<[u8]>, Vec<usize>>,
+    shard_channels: HashMap<Box<[u8]>, Vec<usize>>,
+    /// In the order of first subscription, as Redis walks them.
+    patterns: Vec<(Box<[u8]>, Vec<usize>)>,
+    subscriptions: usize,
+}
+
+impl PubSub {
+    /// Number of subscriptions of this core's connections.
+    pub fn len(&self) -> usize {
+        self.subscriptions
+    }
+
+    pub fn subscribe(&mut self, kind: Kind, name: &[u8], connection: usize) {
+        self.subscriptions += 1;
+        match kind {
+            Kind::Channel => self.channels.entry(name.into()).or_default().push(connection),
+            Kind::ShardChannel => self.shard_channels.entry(name.into()).or_default().push(connection),
+            Kind::Pattern => match self.patterns.iter_mut().find(|(pattern, _)| **pattern == *name) {
+                Some((_, subscribers)) => subscribers.push(connection),
+                None => self.patterns.push((name.into(), vec![connection])),
+            },
+        }
+    }
+
+    pub fn unsubscribe(&mut self, kind: Kind, name: &[u8], connection: usize) {
+        self.subscriptions -= 1;
+        let map = match kind {
+            Kind::Channel => &mut self.channels,
+            Kind::ShardChannel => &mut self.shard_channels,
+            Kind::Pattern => {
+                for (_, subscribers) in self.patterns.iter_mut().filter(|(pattern, _)| **pattern == *name) {
+                    subscribers.retain(|&c| c != connection);
+                }
+                self.patterns.retain(|(_, subscribers)| !subscribers.is_empty());
+                return;
+            }
+        };
+        if let Some(subscribers) = map.get_mut(name) {
+            subscribers.retain(|&c| c != connection);
+            if subscribers.is_empty() {
+                map.remove(name);
+            }
+        }
+    }
+
+    /// The connections that get a message on `channel`, with the pattern through which they get it.
+    pub fn receivers(&self, shard: bool, channel: &[u8]) -> Vec<(usize, Option<Box<[u8]>>)> {
+        let map = if shard { &self.shard_channels } else { &self.channels };
+        let mut receivers: Vec<_> = map.get(channel).into_iter().flatten().map(|&c| (c, None)).collect();
+        if !shard {
+            for (pattern, subscribers) in &self.patterns {
+                if glob::matches(pattern, channel, false) {
+                    receivers.extend(subscribers.iter().map(|&c| (c, Some(pattern.clone()))));
+                }
+            }
+        }
+        receivers
+    }
+
+    /// Channels with subscribers on this core, those matching `pattern` if given.
+    pub fn channels(&self, shard: bool, pattern: Option<&[u8]>) -> Vec<Box<[u8]>> {
+        let map = if shard { &self.shard_channels } else { &self.channels };
+        map.keys().filter(|name| pattern.is_none_or(|pattern| glob::matches(pattern, name, false))).cloned().collect()
+    }
+
+    pub fn subscribers(&self, shard: bool, channel: &[u8]) -> usize {
+        let map = if shard { &self.shard_channels } else { &self.channels };
+        map.get(channel).map_or(0, Vec::len)
+    }
+
+    /// Patterns with subscribers on this core.
+    pub fn patterns(&self) -> impl Iterator<Item = &[u8]> {
+        self.patterns.iter().map(|(pattern, _)| &**pattern)
+    }
+
+    /// Number of different channels with subscribers on this core.
+    pub fn channel_count(&self, shard: bool) -> usize {
+        if shard { self.shard_channels.len() } else { self.channels.len() }
+    }
+}
+
+/// A message as a subscriber sees it.
+pub fn write_message(out: &mut Vec<u8>, resp3: bool, shard: bool, pattern: Option<&[u8]>, channel: &[u8], message: &[u8]) {
+    let mut reply = Reply::new(out, resp3);
+    match pattern {
+        Some(pattern) => {
+            reply.push(4);
+            reply.bulk(b"pmessage");
+            reply.bulk(pattern);
+        }
+        None => {
+            reply.push(3);
+            reply.bulk(if shard { b"smessage" } else { b"message" });
+        }
+    }
+    reply.bulk(channel);
+    reply.bulk(message);
+}

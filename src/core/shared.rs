@@ -1,0 +1,153 @@
+//! What the cores of a node share. Nothing here is on the path of a single-key command.
+
+use crate::config::{Config, structures::KeyspaceEvents, values::*};
+use crate::commands::registry::Registry;
+use kvshard::Settings;
+use kvshard::settings::{EvictionPolicy, NotifyFlags};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+pub struct Node {
+    pub cores: usize,
+    pub registry: Registry,
+    /// The newest configuration; each core has its own `Arc` of it.
+    pub config: Mutex<Arc<Config>>,
+    pub config_file: Option<PathBuf>,
+    pub run_id: String,
+    pub replication_id: Mutex<String>,
+    pub started: Instant,
+    /// Seconds since 1970.
+    pub started_at: i64,
+    pub next_client_id: AtomicU64,
+    /// Order of operations that span shards; starts at 1.
+    pub next_ticket: AtomicU64,
+    pub slowlog_next_id: AtomicU64,
+    pub per_core: Vec<PerCore>,
+    /// Connections with MONITOR, over all cores.
+    pub monitors: AtomicUsize,
+    pub pause: Pause,
+    pub shutdown: Shutdown,
+    /// Seconds since 1970 of the last save (there is none yet: the start).
+    pub last_save: AtomicI64,
+    /// Most memory in use seen so far, bytes.
+    pub peak_memory: AtomicU64,
+    /// Memory in use when the node had started, bytes.
+    pub startup_memory: AtomicU64,
+}
+
+/// Figures a core publishes once a turn, each on a cache line of its own.
+#[repr(align(128))]
+#[derive(Default)]
+pub struct PerCore {
+    pub connections: AtomicUsize,
+    pub subscriptions: AtomicUsize,
+    /// Changes since the last save.
+    pub dirty: AtomicU64,
+}
+
+/// CLIENT PAUSE. Changed rarely, read only while `until_ms` is not 0.
+#[derive(Default)]
+pub struct Pause {
+    /// Milliseconds since 1970; 0: no pause.
+    pub until_ms: AtomicI64,
+    /// Only commands that may write wait.
+    pub writes_only: AtomicBool,
+}
+
+impl Pause {
+    /// Whether commands have to wait now, and whether only writing ones.
+    #[inline]
+    pub fn active(&self, now: i64) -> Option<bool> {
+        let until_ms = self.until_ms.load(Ordering::Relaxed);
+        (until_ms > now).then(|| self.writes_only.load(Ordering::Relaxed))
+    }
+}
+
+/// The node is to end.
+#[derive(Default)]
+pub struct Shutdown {
+    requested: AtomicBool,
+}
+
+impl Shutdown {
+    pub fn request(&self) {
+        self.requested.store(true, Ordering::SeqCst);
+    }
+
+    #[inline]
+    pub fn is_requested(&self) -> bool {
+        self.requested.load(Ordering::Relaxed)
+    }
+}
+
+impl Node {
+    pub fn connections(&self) -> usize {
+        self.per_core.iter().map(|core| core.connections.load(Ordering::Relaxed)).sum()
+    }
+
+    pub fn current_config(&self) -> Arc<Config> {
+        self.config.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    pub fn take_ticket(&self) -> u64 {
+        self.next_ticket.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// The part of the configuration that a shard keeps.
+pub fn shard_settings(config: &Config) -> Settings {
+    Settings {
+        hash_max_listpack_entries: config.hash_max_listpack_entries,
+        hash_max_listpack_value: config.hash_max_listpack_value,
+        set_max_intset_entries: config.set_max_intset_entries,
+        zset_max_listpack_entries: config.zset_max_listpack_entries,
+        zset_max_listpack_value: config.zset_max_listpack_value,
+        list_max_listpack_size: config.list_max_listpack_size,
+        hll_sparse_max_bytes: config.hll_sparse_max_bytes,
+        proto_max_bulk_len: config.proto_max_bulk_len,
+        maxmemory_policy: eviction_policy(config.maxmemory_policy),
+        maxmemory_samples: config.maxmemory_samples as usize,
+        lfu_log_factor: config.lfu_log_factor,
+        lfu_decay_time: config.lfu_decay_time,
+        notify: notify_flags(config.notify_keyspace_events),
+        active_expire_effort: config.active_expire_effort,
+        active_expire: true,
+        sanitize_dump_payload: true,
+        cluster_enabled: config.cluster_enabled,
+    }
+}
+
+fn eviction_policy(policy: MaxmemoryPolicy) -> EvictionPolicy {
+    match policy {
+        MaxmemoryPolicy::VolatileLru => EvictionPolicy::VolatileLru,
+        MaxmemoryPolicy::VolatileLfu => EvictionPolicy::VolatileLfu,
+        MaxmemoryPolicy::VolatileRandom => EvictionPolicy::VolatileRandom,
+        MaxmemoryPolicy::VolatileTtl => EvictionPolicy::VolatileTtl,
+        MaxmemoryPolicy::AllkeysLru => EvictionPolicy::AllkeysLru,
+        MaxmemoryPolicy::AllkeysLfu => EvictionPolicy::AllkeysLfu,
+        MaxmemoryPolicy::AllkeysRandom => EvictionPolicy::AllkeysRandom,
+        MaxmemoryPolicy::NoEviction => EvictionPolicy::NoEviction,
+    }
+}
+
+fn notify_flags(events: KeyspaceEvents) -> NotifyFlags {
+    const PAIRS: [(u16, NotifyFlags); 14] = [
+        (KeyspaceEvents::GENERIC, NotifyFlags::GENERIC),
+        (KeyspaceEvents::STRING, NotifyFlags::STRING),
+        (KeyspaceEvents::LIST, NotifyFlags::LIST),
+        (KeyspaceEvents::SET, NotifyFlags::SET),
+        (KeyspaceEvents::HASH, NotifyFlags::HASH),
+        (KeyspaceEvents::SORTED_SET, NotifyFlags::ZSET),
+        (KeyspaceEvents::EXPIRED, NotifyFlags::EXPIRED),
+        (KeyspaceEvents::EVICTED, NotifyFlags::EVICTED),
+        (KeyspaceEvents::STREAM, NotifyFlags::STREAM),
+        (KeyspaceEvents::MODULE, NotifyFlags::MODULE),
+        (KeyspaceEvents::KEYSPACE, NotifyFlags::KEYSPACE),
+        (KeyspaceEvents::KEYEVENT, NotifyFlags::KEYEVENT),
+        (KeyspaceEvents::KEY_MISS, NotifyFlags::KEY_MISS),
+        (KeyspaceEvents::NEW_KEY, NotifyFlags::NEW),
+    ];
+    NotifyFlags(PAIRS.iter().filter(|(from, _)| events.any(*from)).fold(0, |bits, (_, to)| bits | to.0))
+}

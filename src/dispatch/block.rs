@@ -1,0 +1,180 @@
+//! Clients in blocking commands: from the wait to the answer, the timeout, or the client's end.
+//!
+//! Whoever answers a blocked client first sets its `claimed` flag: the shard that serves it, its own core on timeout or CLIENT
+//! UNBLOCK, or its disconnection. The others then do nothing.
+
+use super::Engine;
+use super::mesh::{Answer, Request};
+use super::route;
+use crate::commands::registry::{Registered, Run};
+use crate::core::connection::{Blocked, Stall};
+use crate::core::reorder::Place;
+use kvshard::Args;
+use kvshard::command::ArgsBuf;
+use kvshard::keyspace::ClientId;
+use kvshard::keyspace::serve::Served;
+use kvshard::keyspace::waiters::{TimeoutReply, Wait, Waiter};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+impl Engine {
+    /// A command of this core's connection waits for keys of this core's shard.
+    pub(super) fn block(&mut self, index: usize, command: &'static Registered, args: Args<'_>, wait: Wait) {
+        let claimed = Arc::new(AtomicBool::new(false));
+        let waiter = self.new_waiter(index, command, args.to_buf(), wait, claimed.clone(), false);
+        let keys = route::awaited_keys(command, args);
+        let shard = self.core.shard.as_mut().expect("the command has just run on it");
+        shard.waiters.add(Arc::new(waiter), keys.into_iter());
+        let own = self.core.id;
+        self.mark_blocked(index, command, args.to_buf(), wait, claimed, None, vec![own]);
+    }
+
+    pub(super) fn new_waiter(
+        &self,
+        index: usize,
+        command: &'static Registered,
+        args: ArgsBuf,
+        wait: Wait,
+        claimed: Arc<AtomicBool>,
+        remote: bool,
+    ) -> Waiter {
+        let connection = &self.core.connections[index];
+        let Run::Shard(shard_command) = command.run else { unreachable!("only shard commands wait") };
+        Waiter {
+            client: connection.id,
+            core: self.core.id as u16,
+            command: shard_command,
+            args,
+            db: connection.db,
+            resp3: connection.resp3,
+            awaited: wait.awaited,
+            claimed,
+            remote,
+        }
+    }
+
+    /// Another core says that the command it was sent waits there.
+    pub(super) fn blocked_elsewhere(&mut self, index: usize, place: Place, wait: Wait, claimed: Arc<AtomicBool>, shards: Vec<usize>) {
+        let command = self.core.connections[index].last_command.expect("a command was sent");
+        self.mark_blocked(index, command, ArgsBuf::default(), wait, claimed, Some(place), shards);
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the fields of one record")]
+    pub(super) fn mark_blocked(
+        &mut self,
+        index: usize,
+        command: &'static Registered,
+        args: ArgsBuf,
+        wait: Wait,
+        claimed: Arc<AtomicBool>,
+        place: Option<Place>,
+        shards: Vec<usize>,
+    ) {
+        let now = self.core.now;
+        let connection = &mut self.core.connections[index];
+        let deadline_ms = if wait.timeout_ms == 0 { 0 } else { now.saturating_add(wait.timeout_ms) };
+        if deadline_ms != 0 {
+            self.deadlines.insert((deadline_ms, index, connection.generation));
+        }
+        connection.stall = Stall::Blocked;
+        let (db, on_timeout) = (connection.db, wait.on_timeout);
+        connection.blocked = Some(Box::new(Blocked { deadline_ms, on_timeout, claimed, place, shards, command, args, db }));
+    }
+
+    /// Serves the clients whose keys were filled on this core's shard.
+    pub(super) fn serve_blocked(&mut self) {
+        let mut served = Vec::new();
+        let Some(shard) = &mut self.core.shard else { return };
+        shard.serve_ready(self.core.now, &mut served);
+        if shard.has_events() {
+            self.publish_events();
+        }
+        for one in served {
+            match one {
+                Served::Done { client, core, reply } => self.send_answer(usize::from(core), Answer::Served { client, reply }),
+                Served::Remote { client, core } => self.send_answer(usize::from(core), Answer::Ready { client }),
+            }
+        }
+    }
+
+    /// A blocked client's answer has come; whoever sends it has claimed the client.
+    pub(super) fn served(&mut self, client: ClientId, reply: &[u8]) {
+        if let Some(index) = self.core.connection_of(client) {
+            self.unblock(index, Some(reply));
+        }
+    }
+
+    /// Ends the wait; everyone who knows of it is told. `reply` is `None` when the client is going anyway.
+    pub(super) fn unblock(&mut self, index: usize, reply: Option<&[u8]>) {
+        let Some(connection) = self.core.connections.get_mut(index) else { return };
+        let Some(blocked) = connection.blocked.take() else { return };
+        let client = connection.id;
+        if blocked.deadline_ms != 0 {
+            self.deadlines.remove(&(blocked.deadline_ms, index, connection.generation));
+        }
+        connection.stall = Stall::None;
+        self.core.to_resume.push(index);
+        if let Some(reply) = reply {
+            match blocked.place {
+                Some(place) => {
+                    connection.reorder.fill(place, reply, &mut connection.out);
+                    self.core.want_flush(index);
+                }
+                None => self.append_reply(index, reply),
+            }
+        }
+        for shard in blocked.shards {
+            if shard == self.core.id {
+                self.with_shard_or_later(move |shard| shard.waiters.remove(client));
+            } else {
+                self.mesh.request(shard, Request::Unwait(client));
+            }
+        }
+    }
+
+    /// Answers the clients whose time is up.
+    pub(super) fn time_out_blocked(&mut self) {
+        while let Some(&(deadline, index, generation)) = self.deadlines.first() {
+            if deadline > self.core.now {
+                return;
+            }
+            self.deadlines.pop_first();
+            let current = self.core.connections.get(index).is_some_and(|connection| connection.generation == generation);
+            if current {
+                self.end_wait(index, None);
+            }
+        }
+    }
+
+    /// Ends a wait from this side, with the timeout's reply or an error; false if the client's answer is already on its way.
+    pub(super) fn end_wait(&mut self, index: usize, error: Option<&str>) -> bool {
+        let Some(connection) = self.core.connections.get(index) else { return false };
+        let Some(blocked) = &connection.blocked else { return false };
+        if blocked.claimed.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        let mut reply = Vec::new();
+        let mut writer = kvshard::Reply::new(&mut reply, connection.resp3);
+        match (error, blocked.on_timeout) {
+            (Some(error), _) => writer.error_text(error),
+            (None, TimeoutReply::Null) => writer.null(),
+            (None, TimeoutReply::NullArray) => writer.null_array(),
+        }
+        self.unblock(index, Some(&reply));
+        true
+    }
+
+    /// The earliest deadline of a blocked client, ms since 1970.
+    pub(super) fn next_deadline(&self) -> Option<i64> {
+        self.deadlines.first().map(|&(deadline, ..)| deadline)
+    }
+
+    /// A key that this core's client waits for is ready elsewhere, and serving it takes several shards: the command runs again as an
+    /// operation. If it has to wait once more it keeps its places in the queues.
+    pub(super) fn ready(&mut self, client: ClientId) {
+        let Some(index) = self.core.connection_of(client) else { return };
+        let Some(blocked) = &self.core.connections[index].blocked else { return };
+        let (command, args) = (blocked.command, blocked.args.clone());
+        self.retry_blocked(index, command, args);
+    }
+}

@@ -1,0 +1,568 @@
+//! From received bytes to executed commands.
+//!
+//! What one read brings is parsed first, up to [`PIPELINE_MAX`] commands at a time, so that the tables' memory for all their keys
+//! can be fetched before the first of them runs; then they run in order. Commands for this core's shard run here and
+//! reply straight into the connection's output; others are collected into one batch per core.
+
+use super::gate::{self, Verdict};
+use super::mesh::{NewItem, Origin};
+use super::route::{self, KeyHint, Target};
+use super::{Engine, locks::Parked};
+use crate::commands::registry::{Plan, Registered, Run};
+use crate::core::connection::{ReplyMode, Special, Stall};
+use crate::observe::slowlog::{SlowEntry, shortened};
+use crate::protocol::{Limits, Parsed, ProtocolError};
+use kvshard::command::{ArgsBuf, KeyUse};
+use kvshard::keyspace::Key;
+use kvshard::shard::Request;
+use kvshard::{Args, Error, Flags, Outcome, Reply};
+
+/// Commands that are parsed ahead of the first one's execution.
+const PIPELINE_MAX: usize = 64;
+/// Awaited replies and unsent bytes of one connection, above which its next commands wait.
+const AWAITED_MAX: usize = 4096;
+/// Unused input buffer that an idle connection keeps, bytes.
+const QUERY_KEPT_MAX: usize = 0;
+
+/// Parsed commands on their way to execution; memory reused from turn to turn.
+#[derive(Default)]
+pub struct Pipeline {
+    commands: Vec<Parcel>,
+    ranges: Vec<(u32, u32)>,
+    inline_text: Vec<u8>,
+    uses: Vec<KeyUse>,
+}
+
+/// One parsed command: where its bytes and ranges are, and what is known about it.
+#[derive(Clone, Copy)]
+struct Parcel {
+    start: usize,
+    end: usize,
+    ranges: (usize, usize),
+    is_inline: bool,
+    command: Option<&'static Registered>,
+    key: Option<KeyHint>,
+}
+
+/// What follows the last whole command of the input.
+enum Rest {
+    Nothing,
+    /// A cut request; so many more bytes complete its current argument, if known.
+    Partial(usize),
+    Error(ProtocolError),
+}
+
+impl Engine {
+    /// Bytes have come for a connection.
+    pub fn receive(&mut self, index: usize, bytes: &[u8]) {
+        let connection = &mut self.core.connections[index];
+        connection.last_interaction_ms = self.core.now;
+        connection.total_net_in += bytes.len() as u64;
+        self.core.counters.net_input_bytes += bytes.len() as u64;
+        self.core.counters.reads_processed += 1;
+        if connection.closing {
+            return;
+        }
+        if connection.pending_input() == 0 && connection.stall == Stall::None {
+            let used = self.consume(index, bytes);
+            if let Some(connection) = self.core.connections.get_mut(index)
+                && used < bytes.len()
+            {
+                connection.query.clear();
+                connection.query_at = 0;
+                connection.query.extend_from_slice(&bytes[used..]);
+            }
+        } else {
+            connection.query.extend_from_slice(bytes);
+            self.continue_input(index);
+        }
+    }
+
+    /// Looks at the input that a connection has kept.
+    pub fn continue_input(&mut self, index: usize) {
+        let Some(connection) = self.core.connections.get_mut(index) else { return };
+        if connection.stall != Stall::None || connection.closing || connection.pending_input() == 0 {
+            return;
+        }
+        let query = std::mem::take(&mut connection.query);
+        let start = std::mem::take(&mut connection.query_at);
+        let used = start + self.consume(index, &query[start..]);
+        let Some(connection) = self.core.connections.get_mut(index) else { return };
+        // Nothing can have been added meanwhile: input comes through `receive` only.
+        connection.query = query;
+        connection.query_at = used;
+        if used == connection.query.len() {
+            connection.query.clear();
+            connection.query_at = 0;
+            if connection.query.capacity() > QUERY_KEPT_MAX {
+                connection.query = Vec::new();
+            }
+        } else if used > connection.query.len() / 2 {
+            connection.query.drain(..used);
+            connection.query_at = 0;
+        }
+    }
+
+    /// Runs the commands at the beginning of `input`; says how many bytes are done with.
+    fn consume(&mut self, index: usize, input: &[u8]) -> usize {
+        let mut used = 0;
+        let mut pipeline = std::mem::take(&mut self.pipeline);
+        while used < input.len() {
+            let (parsed_to, rest) = self.parse(index, input, used, &mut pipeline);
+            self.fetch_ahead(index, input, &mut pipeline);
+            self.last_stamp = self.clock.nanos();
+            let mut interrupted = false;
+            for at in 0..pipeline.commands.len() {
+                let parcel = pipeline.commands[at];
+                let bytes = if parcel.is_inline { &pipeline.inline_text } else { &input[parcel.start..parcel.end] };
+                let args = Args::new(bytes, &pipeline.ranges[parcel.ranges.0..parcel.ranges.1]);
+                let done = self.command(index, parcel.command, args, parcel.key, &mut pipeline.uses);
+                let Some(connection) = self.core.connections.get_mut(index) else {
+                    self.pipeline = pipeline;
+                    return input.len();
+                };
+                if done {
+                    used = parcel.end;
+                }
+                if connection.closing {
+                    self.pipeline = pipeline;
+                    return input.len();
+                }
+                if connection.stall != Stall::None {
+                    interrupted = true;
+                    break;
+                }
+            }
+            if interrupted {
+                self.core.connections[index].parser.reset();
+                break;
+            }
+            used = parsed_to;
+            match rest {
+                Rest::Nothing => {}
+                Rest::Partial(need) => {
+                    let connection = &mut self.core.connections[index];
+                    if need > input.len() - used {
+                        connection.query.reserve(need);
+                    }
+                    break;
+                }
+                Rest::Error(error) => {
+                    self.protocol_error(index, error);
+                    used = input.len();
+                    break;
+                }
+            }
+        }
+        self.pipeline = pipeline;
+        used
+    }
+
+    /// Parses whole commands from `input[from..]`; says where it stopped, and why.
+    fn parse(&mut self, index: usize, input: &[u8], from: usize, pipeline: &mut Pipeline) -> (usize, Rest) {
+        pipeline.commands.clear();
+        pipeline.ranges.clear();
+        let connection = &mut self.core.connections[index];
+        let authenticated = !connection.special.has(Special::UNAUTHENTICATED);
+        let config = &self.core.config;
+        let limits = Limits::new(config.proto_max_bulk_len, config.client_query_buffer_limit, authenticated);
+        // What a client may send changes with AUTH, so before it commands are taken one by one.
+        let most = if authenticated { PIPELINE_MAX } else { 1 };
+        let mut at = from;
+        while at < input.len() && pipeline.commands.len() < most {
+            match connection.parser.parse(&input[at..], &limits, &mut self.parse_args) {
+                Parsed::Incomplete { need } => return (at, Rest::Partial(need)),
+                Parsed::Empty { consumed } => at += consumed,
+                Parsed::Fatal(error) => return (at, Rest::Error(error)),
+                Parsed::Command { consumed } => {
+                    let first = pipeline.ranges.len();
+                    pipeline.ranges.extend_from_slice(self.parse_args.ranges());
+                    let is_inline = self.parse_args.is_inline();
+                    let ranges = (first, pipeline.ranges.len());
+                    pipeline.commands.push(Parcel { start: at, end: at + consumed, ranges, is_inline, command: None, key: None });
+                    at += consumed;
+                    if is_inline {
+                        // The words are in the parser's own text, which the next request overwrites.
+                        pipeline.inline_text.clear();
+                        pipeline.inline_text.extend_from_slice(self.parse_args.bytes(input));
+                        break;
+                    }
+                }
+            }
+        }
+        (at, Rest::Nothing)
+    }
+
+    /// Finds the commands, places the keys, and has their memory fetched.
+    #[inline]
+    fn fetch_ahead(&mut self, index: usize, input: &[u8], pipeline: &mut Pipeline) {
+        let db = self.core.connections[index].db;
+        let several = pipeline.commands.len() > 1;
+        let (own, shard) = (self.core.id, self.core.shard.as_deref());
+        let hasher = &self.core.scratch.hasher;
+        for parcel in &mut pipeline.commands {
+            let bytes = if parcel.is_inline { &pipeline.inline_text } else { &input[parcel.start..parcel.end] };
+            let args = Args::new(bytes, &pipeline.ranges[parcel.ranges.0..parcel.ranges.1]);
+            parcel.command = self.core.node.registry.find(args);
+            if let Some(Plan::OneKey(at)) = parcel.command.map(|command| command.plan)
+                && let Some(bytes) = args.get(at)
+            {
+                let key = hasher.key(bytes);
+                parcel.key = Some((at as u32, key.slot, key.place));
+                if let (true, Some(shard)) = (several, shard)
+                    && hasher.shard_of(key.slot) == own
+                {
+                    shard.dbs[db].prefetch(&key);
+                }
+            }
+        }
+        if let (true, Some(shard)) = (several, shard) {
+            for parcel in &pipeline.commands {
+                if let Some((_, slot, place)) = parcel.key
+                    && hasher.shard_of(slot) == own
+                {
+                    shard.dbs[db].prefetch_entry(&Key { bytes: &[], slot, place });
+                }
+            }
+        }
+    }
+
+    /// One command. False: it was not started and is to be looked at again later.
+    #[inline]
+    fn command(&mut self, index: usize, found: Option<&'static Registered>, args: Args<'_>, key: Option<KeyHint>, uses: &mut Vec<KeyUse>) -> bool {
+        let Some(command) = found else {
+            let error = match self.refusal_before_lookup(index) {
+                Some(error) => error,
+                None => gate::unknown_command(args),
+            };
+            self.refuse(index, None, &error);
+            return true;
+        };
+        if let Err(error) = gate::check_form(command, args) {
+            let error = self.refusal_before_lookup(index).unwrap_or(error);
+            self.refuse(index, Some(command), &error);
+            return true;
+        }
+        let connection = &self.core.connections[index];
+        if connection.special.0 != 0 || self.special.any() || connection.transaction.is_some() {
+            match self.gated(index, command, args) {
+                Verdict::Run => {}
+                Verdict::Queue => {
+                    self.queue(index, command, args);
+                    return true;
+                }
+                Verdict::Refuse(error) => {
+                    self.refuse(index, Some(command), &error);
+                    return true;
+                }
+                Verdict::Pause => {
+                    self.core.connections[index].stall = Stall::Paused;
+                    self.paused.push(index);
+                    return false;
+                }
+            }
+        }
+        self.start(index, command, args, key, uses)
+    }
+
+    /// Runs an admitted command, here or elsewhere.
+    pub(super) fn start(&mut self, index: usize, command: &'static Registered, args: Args<'_>, key: Option<KeyHint>, uses: &mut Vec<KeyUse>) -> bool {
+        let target = match key {
+            Some((_, slot, _)) => Target::One(self.core.scratch.hasher.shard_of(slot)),
+            None => route::target(command, args, &self.core.scratch.hasher, self.core.id, uses),
+        };
+        let connection = &mut self.core.connections[index];
+        connection.last_command = Some(command);
+        connection.total_commands += 1;
+        match target {
+            Target::One(shard) if shard == self.core.id => self.run_here(index, command, args, key),
+            Target::One(shard) => return self.send(index, shard, command, args, key),
+            Target::Several | Target::AllShards => self.begin_spanning(index, command, args, target == Target::AllShards),
+            Target::Node => self.run_node_command(index, command, args),
+        }
+        true
+    }
+
+    /// Runs a command on this core's own shard.
+    #[inline]
+    fn run_here(&mut self, index: usize, command: &'static Registered, args: Args<'_>, key: Option<KeyHint>) {
+        if !self.locks.is_quiet() && self.park_if_locked(index, command, args, key) {
+            return;
+        }
+        let core = &mut self.core;
+        let connection = &mut core.connections[index];
+        let silent = connection.special.has(Special::REPLY_MODE);
+        let direct = connection.reorder.is_empty() && !silent;
+        let out = match (silent, direct) {
+            (true, _) => {
+                self.reply.clear();
+                &mut self.reply
+            }
+            (_, true) => &mut connection.out,
+            (_, false) => connection.reorder.held(),
+        };
+        let start = out.len();
+        let Run::Shard(shard_command) = command.run else { unreachable!("a command with a shard's route runs on a shard") };
+        let request = Request {
+            command: shard_command,
+            args,
+            db: connection.db,
+            now: core.now,
+            client: connection.id,
+            resp3: connection.resp3,
+            may_block: true,
+            no_touch: connection.no_touch,
+            first_key: key.map(|(at, slot, place)| Key { bytes: args.at(at as usize), slot, place }),
+        };
+        let shard = core.shard.as_mut().expect("quiet locks: the shard is in place");
+        let outcome = shard.execute(request, out);
+        if command.plan == Plan::Cursor {
+            route::rewrite_cursor(out, start, core.id, core.node.cores);
+        }
+        if outcome.failed {
+            core.counters.error_reply(&out[start..]);
+        }
+        if outcome.wait.is_none() {
+            if silent {
+                Self::reply_mode_passed(connection);
+            } else {
+                if !direct {
+                    connection.reorder.held_reply(start);
+                }
+                core.want_flush(index);
+            }
+        }
+        self.settle(command, args, &outcome, Some(index));
+        if let Some(wait) = outcome.wait {
+            self.block(index, command, args, wait);
+        }
+    }
+
+    /// What follows every execution on this core's shard: counters, slow log, events, clients that can be served now.
+    #[inline]
+    pub(super) fn settle(&mut self, command: &'static Registered, args: Args<'_>, outcome: &Outcome, index: Option<usize>) {
+        let stamp = self.clock.nanos();
+        let nanos = stamp - self.last_stamp;
+        self.last_stamp = stamp;
+        let core = &mut self.core;
+        core.counters.called(command.index, nanos, outcome.failed);
+        if core.slowlog.wants(nanos) || core.latency.wants(nanos) {
+            self.log_slow(command, args, nanos, index);
+        }
+        if let Some(shard) = self.core.shard.as_ref() {
+            let (events, ready) = (shard.has_events(), shard.waiters.has_ready());
+            if outcome.dirty > 0 {
+                self.core.node.per_core[self.core.id].dirty.fetch_add(outcome.dirty, std::sync::atomic::Ordering::Relaxed);
+            }
+            if events {
+                self.publish_events();
+            }
+            if ready {
+                self.serve_blocked();
+            }
+        }
+    }
+
+    #[cold]
+    pub(super) fn log_slow(&mut self, command: &'static Registered, args: Args<'_>, nanos: u64, index: Option<usize>) {
+        let core = &mut self.core;
+        let at = core.now / 1000;
+        if core.latency.wants(nanos) {
+            let event = if command.flags().has(Flags::FAST) { "fast-command" } else { "command" };
+            core.latency.add(event, at, nanos / 1_000_000);
+        }
+        if !core.slowlog.wants(nanos) || command.flags().has(Flags::SKIP_SLOWLOG) {
+            return;
+        }
+        let connection = index.and_then(|index| core.connections.get(index));
+        let entry = SlowEntry {
+            id: core.node.slowlog_next_id.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
+            at,
+            micros: nanos / 1000,
+            args: shortened(args),
+            address: connection.map(|c| c.peer.to_string()).unwrap_or_default(),
+            client_name: connection.and_then(|c| c.name.as_deref().map(<[u8]>::to_vec)).unwrap_or_default(),
+        };
+        core.slowlog.add(entry);
+    }
+
+    /// Sends a command to another core's shard. False: the way there is full.
+    fn send(&mut self, index: usize, shard: usize, command: &'static Registered, args: Args<'_>, key: Option<KeyHint>) -> bool {
+        let connection = &mut self.core.connections[index];
+        if self.mesh.is_congested(shard) || connection.reorder.len() >= AWAITED_MAX {
+            connection.stall = Stall::BackPressure;
+            self.congested.push(index);
+            return false;
+        }
+        let place = connection.reorder.await_reply();
+        let blocking = command.flags().has(Flags::BLOCKING);
+        if blocking {
+            connection.stall = Stall::AwaitingBlock;
+        }
+        let origin = Origin { core: self.core.id as u16, index: index as u32, generation: connection.generation, place };
+        let item = NewItem {
+            origin,
+            client: connection.id,
+            command,
+            db: connection.db,
+            resp3: connection.resp3,
+            no_touch: connection.no_touch,
+            may_block: blocking,
+            key,
+        };
+        self.mesh.batch(shard).push(item, args);
+        self.hops_outstanding += 1;
+        self.core.counters.hops += 1;
+        if connection.special.has(Special::REPLY_MODE) {
+            connection.reorder.discard(place);
+            Self::reply_mode_passed(connection);
+        }
+        true
+    }
+
+    /// Keys of the command are lent out: it waits, in this shard's queue and in the connection's order of replies.
+    #[cold]
+    fn park_if_locked(&mut self, index: usize, command: &'static Registered, args: Args<'_>, key: Option<KeyHint>) -> bool {
+        let keys = route::keys(command, args);
+        let whole = command.plan == Plan::Cursor;
+        let blocked = if whole { self.locks.blocks_whole() } else { self.locks.blocks(keys.iter().copied()) };
+        if !blocked {
+            return false;
+        }
+        let connection = &mut self.core.connections[index];
+        let place = connection.reorder.await_reply();
+        let may_block = command.flags().has(Flags::BLOCKING);
+        if may_block {
+            connection.stall = Stall::AwaitingBlock;
+        }
+        let new = NewItem {
+            origin: Origin { core: self.core.id as u16, index: index as u32, generation: connection.generation, place },
+            client: connection.id,
+            command,
+            db: connection.db,
+            resp3: connection.resp3,
+            no_touch: connection.no_touch,
+            may_block,
+            key,
+        };
+        if connection.special.has(Special::REPLY_MODE) {
+            connection.reorder.discard(place);
+            Self::reply_mode_passed(connection);
+        }
+        self.hops_outstanding += 1;
+        let keys = keys.into_iter().map(Box::from).collect();
+        self.locks.park(Parked::Command { item: super::mesh::Item::alone(new), args: args.to_buf(), keys, whole });
+        true
+    }
+
+    /// The error that comes before any other: the client has to authenticate.
+    fn refusal_before_lookup(&self, _index: usize) -> Option<Error> {
+        None
+    }
+
+    #[cold]
+    fn gated(&mut self, index: usize, command: &'static Registered, args: Args<'_>) -> Verdict {
+        let verdict = gate::check(&self.core.connections[index], command, args, self.special);
+        if verdict == Verdict::Run || verdict == Verdict::Queue {
+            if self.special.memory_limited && command.flags().has(Flags::DENYOOM) && !self.make_room() {
+                return Verdict::Refuse(Error::Text("OOM command not allowed when used memory > 'maxmemory'."));
+            }
+            if self.special.monitored && verdict == Verdict::Run {
+                self.feed_monitors(index, command, args);
+            }
+        }
+        verdict
+    }
+
+    /// Replies an error to a command that was not run.
+    #[cold]
+    fn refuse(&mut self, index: usize, command: Option<&'static Registered>, error: &Error) {
+        if let Some(command) = command {
+            self.core.counters.commands[command.index].rejected += 1;
+        }
+        if let Some(transaction) = &mut self.core.connections[index].transaction {
+            transaction.failed |= transaction.open;
+        }
+        self.reply_with(index, |reply| reply.error(error));
+    }
+
+    #[cold]
+    fn queue(&mut self, index: usize, command: &'static Registered, args: Args<'_>) {
+        let connection = &mut self.core.connections[index];
+        connection.last_command = Some(command);
+        let transaction = connection.transaction.get_or_insert_default();
+        transaction.queue_bytes += args.iter().map(|arg| arg.len() + 8).sum::<usize>();
+        transaction.queue.push((command, args.to_buf()));
+        self.reply_with(index, |reply| reply.simple("QUEUED"));
+    }
+
+    #[cold]
+    fn protocol_error(&mut self, index: usize, error: ProtocolError) {
+        let connection = &mut self.core.connections[index];
+        let text = error.text();
+        crate::observe::log::verbose(&format!("Protocol error ({text}) from client: id={} addr={}", connection.id.0, connection.peer));
+        if text.is_empty() {
+            self.core.counters.query_buffer_limit_disconnections += 1;
+        }
+        let mut out = Vec::new();
+        error.write_reply(&mut out);
+        self.core.counters.error_replies += u64::from(!out.is_empty());
+        self.append_reply(index, &out);
+        self.core.close(index, true);
+    }
+
+    /// Writes a reply that is ready now, in its place among those still awaited.
+    pub(super) fn reply_with(&mut self, index: usize, write: impl FnOnce(&mut Reply<'_>)) {
+        let resp3 = self.core.connections[index].resp3;
+        let mut bytes = std::mem::take(&mut self.reply);
+        bytes.clear();
+        write(&mut Reply::new(&mut bytes, resp3));
+        self.append_reply(index, &bytes);
+        self.reply = bytes;
+    }
+
+    /// As [`Engine::reply_with`], with the bytes given.
+    pub(super) fn append_reply(&mut self, index: usize, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        if bytes[0] == b'-' {
+            self.core.counters.error_reply(bytes);
+        }
+        let connection = &mut self.core.connections[index];
+        if connection.special.has(Special::REPLY_MODE) && Self::reply_mode_passed(connection) {
+            return;
+        }
+        if connection.reorder.is_empty() {
+            connection.out.extend_from_slice(bytes);
+        } else {
+            let start = connection.reorder.held().len();
+            connection.reorder.held().extend_from_slice(bytes);
+            connection.reorder.held_reply(start);
+        }
+        self.core.want_flush(index);
+    }
+
+    /// One more command has passed under CLIENT REPLY; true if its reply is not wanted.
+    pub(super) fn reply_mode_passed(connection: &mut crate::core::connection::Connection) -> bool {
+        match connection.reply_mode {
+            ReplyMode::On => false,
+            ReplyMode::Off => true,
+            ReplyMode::SkipNext => {
+                connection.reply_mode = ReplyMode::Skip;
+                true
+            }
+            ReplyMode::Skip => {
+                connection.reply_mode = ReplyMode::On;
+                connection.special.set(Special::REPLY_MODE, false);
+                true
+            }
+        }
+    }
+
+    /// Queued and blocked commands are run again through here, with arguments of their own.
+    pub(super) fn start_again(&mut self, index: usize, command: &'static Registered, args: &ArgsBuf) {
+        let mut uses = Vec::new();
+        self.start(index, command, args.args(), None, &mut uses);
+    }
+}

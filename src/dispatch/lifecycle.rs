@@ -1,0 +1,214 @@
+//! A connection's beginning and end, and what a core does as time passes.
+
+use super::Engine;
+use super::gate::NodeSpecial;
+use super::mesh::{Adopted, Request};
+use crate::core::connection::{Connection, Special, Stall};
+use crate::core::pubsub::Kind;
+use crate::observe::clock::wall_ms;
+use kvshard::keyspace::ClientId;
+use std::sync::atomic::Ordering;
+
+/// Bytes of values freed, entries looked at for expiry: what a turn of the loop may spend on the shard's upkeep.
+const FREE_BUDGET: usize = 1000;
+
+impl Engine {
+    /// Takes over an accepted connection. Returns its index.
+    pub fn adopt(&mut self, adopted: Adopted) {
+        let core = &mut self.core;
+        let id = ClientId(core.node.next_client_id.fetch_add(1, Ordering::Relaxed));
+        self.next_generation = self.next_generation.wrapping_add(1);
+        let Adopted { fd, peer, local, is_unix } = adopted;
+        let mut connection = Connection::new(id, fd, self.next_generation, peer, local, is_unix, core.now);
+        connection.special.set(Special::UNAUTHENTICATED, !core.config.requirepass.is_empty());
+        let index = core.connections.insert(connection);
+        core.by_client.insert(id, index);
+        core.counters.connections_received += 1;
+        core.to_receive.push(index);
+        let connection = &core.connections[index];
+        let denied = core.config.protected_mode && core.config.requirepass.is_empty() && !connection.is_local();
+        if denied {
+            core.counters.rejected_connections += 1;
+            core.push_to(index, |out| out.extend_from_slice(DENIED.as_bytes()));
+            core.close(index, true);
+        }
+    }
+
+    /// Forgets a connection whose socket is gone or about to go.
+    pub fn connection_ended(&mut self, index: usize) {
+        let Some(connection) = self.core.connections.get_mut(index) else { return };
+        let (id, generation) = (connection.id, connection.generation);
+        let watched = connection.transaction.take().map(|transaction| transaction.watched).unwrap_or_default();
+        let subscriptions = connection.subscriptions.take();
+        let monitored = connection.special.has(Special::MONITOR);
+        if let Some(blocked) = &connection.blocked {
+            blocked.claimed.store(true, Ordering::Release);
+        }
+        self.unblock(index, None);
+        self.forget_watched(id, &watched);
+        if let Some(subscriptions) = subscriptions {
+            let own = &self.core.node.per_core[self.core.id].subscriptions;
+            own.fetch_sub(subscriptions.total(), Ordering::SeqCst);
+            let named = |kind, names: hashbrown::HashSet<Box<[u8]>>| names.into_iter().map(move |name| (kind, name));
+            let all = named(Kind::Channel, subscriptions.channels)
+                .chain(named(Kind::Pattern, subscriptions.patterns))
+                .chain(named(Kind::ShardChannel, subscriptions.shard_channels));
+            for (kind, name) in all {
+                self.core.pubsub.unsubscribe(kind, &name, index);
+            }
+        }
+        if monitored {
+            self.core.node.monitors.fetch_sub(1, Ordering::SeqCst);
+        }
+        self.congested.retain(|&other| other != index);
+        self.paused.retain(|&other| other != index);
+        self.core.by_client.remove(&id);
+        self.core.connections.remove(index);
+        self.core.node.per_core[self.core.id].connections.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(generation != 0);
+    }
+
+    /// Everything that is not caused by input or mail: called once a turn. True if there is more to do at once.
+    pub fn turn(&mut self) -> bool {
+        self.core.now = wall_ms();
+        let node = &self.core.node;
+        self.special = NodeSpecial {
+            paused: node.pause.active(self.core.now),
+            monitored: node.monitors.load(Ordering::Relaxed) > 0,
+            memory_limited: self.core.config.maxmemory > 0,
+        };
+        self.time_out_blocked();
+        let retried = self.retry_refused();
+        if self.special.paused.is_none() && !self.paused.is_empty() {
+            for index in std::mem::take(&mut self.paused) {
+                self.resume_stalled(index, Stall::Paused);
+            }
+        }
+        if !self.congested.is_empty() && !self.mesh.has_backlog() {
+            for index in std::mem::take(&mut self.congested) {
+                self.resume_stalled(index, Stall::BackPressure);
+            }
+        }
+        let mut busy = retried;
+        if let Some(shard) = &mut self.core.shard
+            && !shard.trash.is_empty()
+        {
+            shard.trash.free_some(FREE_BUDGET);
+            busy |= !shard.trash.is_empty();
+        }
+        if !self.core.scratch.trash.is_empty() {
+            self.core.scratch.trash.free_some(FREE_BUDGET);
+            busy |= !self.core.scratch.trash.is_empty();
+        }
+        busy
+    }
+
+    fn resume_stalled(&mut self, index: usize, from: Stall) {
+        if let Some(connection) = self.core.connections.get_mut(index)
+            && connection.stall == from
+        {
+            connection.stall = Stall::None;
+            self.core.to_resume.push(index);
+        }
+    }
+
+    /// Lets connections go on whose stall has ended.
+    pub fn resume_connections(&mut self) -> bool {
+        let mut any = false;
+        while !self.core.to_resume.is_empty() {
+            any = true;
+            for index in std::mem::take(&mut self.core.to_resume) {
+                self.continue_input(index);
+            }
+        }
+        any
+    }
+
+    /// What a job or a finish may have left to be done.
+    pub(super) fn after_job(&mut self) {
+        self.parse_args.trim();
+        for (client, error) in std::mem::take(&mut self.core.to_unblock) {
+            if let Some(index) = self.core.connection_of(client) {
+                self.end_wait(index, error);
+            }
+        }
+    }
+
+    /// How long the core may sleep if nothing comes, milliseconds.
+    pub fn sleep_ms(&self) -> u64 {
+        let cron = 1000 / u64::from(self.core.config.hz.max(1));
+        let deadline = self.next_deadline().map_or(cron, |deadline| deadline.saturating_sub(self.core.now).max(0) as u64);
+        let pause_end = if self.paused.is_empty() { cron } else { 1 };
+        cron.min(deadline + u64::from(deadline > 0)).min(pause_end)
+    }
+
+    /// Work of every tenth of a second: expiry, limits, figures for others.
+    pub fn cron(&mut self) {
+        self.expire_cycle();
+        self.check_clients();
+    }
+
+    fn expire_cycle(&mut self) {}
+
+    /// Idle timeouts and output limits that hold over time.
+    fn check_clients(&mut self) {
+        let timeout_ms = i64::from(self.core.config.timeout) * 1000;
+        let now = self.core.now;
+        let mut over = Vec::new();
+        for (index, connection) in &self.core.connections {
+            let idle = timeout_ms > 0 && now - connection.last_interaction_ms > timeout_ms;
+            let exempt = connection.blocked.is_some() || connection.is_subscribed() || connection.special.has(Special::MONITOR);
+            if idle && !exempt {
+                over.push(index);
+            }
+        }
+        for index in over {
+            crate::observe::log::verbose("Closing idle client");
+            self.core.close(index, false);
+        }
+    }
+
+    /// Frees memory until a command that needs some may run; false if it may not.
+    pub(super) fn make_room(&mut self) -> bool {
+        true
+    }
+
+    /// Output limits: called when a connection's output has grown. True if the client was closed.
+    pub fn check_output(&mut self, index: usize) -> bool {
+        let Some(connection) = self.core.connections.get_mut(index) else { return true };
+        let pending = connection.pending_output() as u64;
+        let limits = &self.core.config.client_output_buffer_limit;
+        let limit = if connection.is_subscribed() { limits.pubsub } else { limits.normal };
+        let hard = limit.hard_bytes > 0 && pending > limit.hard_bytes;
+        let above_soft = limit.soft_bytes > 0 && pending > limit.soft_bytes;
+        if !above_soft {
+            connection.soft_limit_since_ms = 0;
+        } else if connection.soft_limit_since_ms == 0 {
+            connection.soft_limit_since_ms = self.core.now.max(1);
+        }
+        let soft = above_soft && self.core.now - connection.soft_limit_since_ms >= limit.soft_seconds as i64 * 1000;
+        if hard || soft {
+            let id = connection.id.0;
+            crate::observe::log::warning(&format!("Client id={id} closed for overcoming of output buffer limits."));
+            self.core.counters.output_buffer_limit_disconnections += 1;
+            self.core.close(index, false);
+            return true;
+        }
+        false
+    }
+
+    /// Sends an accepted connection to the core that is to have it.
+    pub fn hand_over(&mut self, to: usize, adopted: Adopted) {
+        self.core.node.per_core[to].connections.fetch_add(1, Ordering::Relaxed);
+        if to == self.core.id { self.adopt(adopted) } else { self.mesh.request(to, Request::Adopt(Box::new(adopted))) }
+    }
+}
+
+const DENIED: &str = "-DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the default \
+user. In this mode connections are only accepted from the loopback interface. If you want to connect from external computers to Redis you \
+may adopt one of the following solutions: 1) Just disable protected mode sending the command 'CONFIG SET protected-mode no' from the \
+loopback interface by connecting to Redis from the same host the server is running, however MAKE SURE Redis is not publicly accessible from \
+internet if you do so. Use CONFIG REWRITE to make this change permanent. 2) Alternatively you can just disable the protected mode by editing \
+the Redis configuration file, and setting the protected mode option to 'no', and then restarting the server. 3) If you started the server \
+manually just for testing, restart it with the '--protected-mode no' option. 4) Setup a an authentication password for the default user. \
+NOTE: You only need to do one of the above things in order for the server to start accepting connections from the outside.\r\n";

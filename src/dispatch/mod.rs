@@ -1,0 +1,71 @@
+//! From requests to replies: admission, routing to shards, work that spans shards, replies in order.
+//!
+//! [`Engine`] is one core's whole life without the kernel: the reactor hands it bytes, completions and time, and performs what
+//! it leaves in its lists (output to send, connections to close, cores to wake).
+
+pub mod block;
+pub mod gate;
+pub mod input;
+pub mod lifecycle;
+pub mod locks;
+pub mod mesh;
+pub mod operation;
+pub mod publish;
+pub mod remote;
+pub mod route;
+pub mod transaction;
+
+use crate::core::Core;
+use crate::observe::clock::Clock;
+use crate::protocol;
+use locks::Locks;
+use mesh::Mesh;
+use operation::Operations;
+use std::collections::BTreeSet;
+
+pub struct Engine {
+    pub core: Core,
+    pub mesh: Mesh,
+    pub clock: Clock,
+    locks: Locks,
+    operations: Operations,
+    /// Deadlines of blocked clients: (ms since 1970, connection, generation).
+    deadlines: BTreeSet<(i64, usize, u32)>,
+    parse_args: protocol::Args,
+    pipeline: input::Pipeline,
+    /// Node-level replies are written here before they go to their connection.
+    reply: Vec<u8>,
+    /// What makes every command take the long way through the gate, for the whole node; see [`gate::NodeSpecial`].
+    special: gate::NodeSpecial,
+    /// Connections that wait for queues to other cores to drain.
+    congested: Vec<usize>,
+    /// Connections that wait for CLIENT PAUSE to end.
+    paused: Vec<usize>,
+    /// End of the last measured command, nanoseconds.
+    last_stamp: u64,
+    /// Requests sent to other cores whose answers are outstanding; with some, the core looks at its inbox before it sleeps.
+    pub hops_outstanding: usize,
+    next_generation: u32,
+}
+
+impl Engine {
+    pub fn new(core: Core, mesh: Mesh) -> Self {
+        Engine {
+            core,
+            mesh,
+            clock: Clock::new(),
+            locks: Locks::default(),
+            operations: Operations::default(),
+            deadlines: BTreeSet::new(),
+            parse_args: protocol::Args::new(),
+            pipeline: input::Pipeline::default(),
+            reply: Vec::new(),
+            special: gate::NodeSpecial::default(),
+            congested: Vec::new(),
+            paused: Vec::new(),
+            last_stamp: 0,
+            hops_outstanding: 0,
+            next_generation: 0,
+        }
+    }
+}

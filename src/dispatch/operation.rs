@@ -1,0 +1,731 @@
+//! Work that spans shards: locking keys everywhere, running in one place, giving everything back.
+//!
+//! An operation asks every shard it needs, in parallel, to lend the entries of its keys (or the whole shard). When all have,
+//! it runs on its own core as if there were one shard: the lent entries are put into the `scratch` shard and the ordinary
+//! handlers run on that. Then every entry goes back to its owner with the news of what changed. Ownership of the entries moves
+//! with the messages, so no core ever sees another's memory in use. See `locks` for why this neither deadlocks nor starves.
+//!
+//! Strict serializability: every key is locked from before the first read to after the last write of the operation (two-phase
+//! locking), and a reply is written only after the locks were held together; so the moment when all are held is the operation's
+//! point in the one order.
+//!
+//! Jobs on several cores that need no keys (INFO, CLIENT LIST, PUBLISH …) are operations too: [`Gathering`].
+
+use super::Engine;
+use super::locks::Decision;
+use super::mesh::{Answer, Grant, Job, LockRequest, OperationId, Release, Request, Scope};
+use super::route::{self, Target};
+use crate::commands::registry::{Plan, Registered, Run};
+use crate::commands::{Finish, Gather, On, Part};
+use crate::core::connection::Stall;
+use hashbrown::HashSet;
+use kvshard::command::{ArgsBuf, Merge};
+use kvshard::keyspace::slot::SlotId;
+use kvshard::keyspace::waiters::{Wait, Waiter};
+use kvshard::keyspace::{ClientId, OwnedEntry};
+use kvshard::shard;
+use kvshard::{Args, Outcome, Reply, Shard};
+use slab::Slab;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// A core's operations under way.
+#[derive(Default)]
+pub struct Operations {
+    slots: Slab<(u32, Operation)>,
+    next_generation: u32,
+    /// Refused operations, to ask again.
+    pub(super) retries: Vec<OperationId>,
+}
+
+pub enum Operation {
+    Spanning(Box<Spanning>),
+    Gathering(Box<Gathering>),
+}
+
+/// Work on keys of several shards.
+pub struct Spanning {
+    caller: Caller,
+    ticket: u64,
+    /// What is needed of which shard.
+    needs: Vec<(usize, Scope)>,
+    grants: Vec<Grant>,
+    answers_due: usize,
+    refused: bool,
+    check_watch: Option<ClientId>,
+    pub(super) block: Block,
+    /// A blocked client's command is being tried again.
+    retry: bool,
+}
+
+/// The connection an operation works for.
+#[derive(Clone, Copy)]
+pub struct Caller {
+    pub index: usize,
+    pub generation: u32,
+    pub client: ClientId,
+}
+
+/// Commands that run as one.
+pub struct Block {
+    pub commands: Vec<(&'static Registered, ArgsBuf)>,
+    pub next: usize,
+    /// MULTI/EXEC: replies are framed as one array, and nothing waits.
+    pub is_exec: bool,
+    pub out: Vec<u8>,
+    pub wait: Option<Wait>,
+    pub place: Workplace,
+}
+
+/// Where a block's commands find their keys.
+pub enum Workplace {
+    /// This core's own shard.
+    Own,
+    /// The scratch shard, holding the lent entries.
+    Scratch,
+    /// All shards, lent whole.
+    Shards(Vec<Box<Shard>>),
+}
+
+/// A job on several cores.
+pub struct Gathering {
+    caller: Caller,
+    due: usize,
+    parts: Vec<Option<Part>>,
+    finish: Finish,
+    /// The operation whose block this is a command of.
+    parent: Option<OperationId>,
+}
+
+impl Operations {
+    fn add(&mut self, core: usize, operation: Operation) -> OperationId {
+        let generation = self.next_generation;
+        self.next_generation = generation.wrapping_add(1);
+        let index = self.slots.insert((generation, operation)) as u32;
+        OperationId { core: core as u16, index, generation }
+    }
+
+    fn get(&mut self, id: OperationId) -> Option<&mut Operation> {
+        self.slots.get_mut(id.index as usize).filter(|(generation, _)| *generation == id.generation).map(|(_, operation)| operation)
+    }
+
+    fn spanning(&mut self, id: OperationId) -> Option<&mut Spanning> {
+        match self.get(id) {
+            Some(Operation::Spanning(spanning)) => Some(spanning),
+            _ => None,
+        }
+    }
+
+    fn remove(&mut self, id: OperationId) -> Option<Operation> {
+        self.get(id)?;
+        Some(self.slots.remove(id.index as usize).1)
+    }
+}
+
+impl Engine {
+    fn caller(&self, index: usize) -> Caller {
+        let connection = &self.core.connections[index];
+        Caller { index, generation: connection.generation, client: connection.id }
+    }
+
+    fn is_alive(&self, caller: Caller) -> bool {
+        self.core.connections.get(caller.index).is_some_and(|connection| connection.generation == caller.generation)
+    }
+
+    /// Begins one command whose keys are on several shards, or that needs all of them.
+    pub(super) fn begin_spanning(&mut self, index: usize, command: &'static Registered, args: Args<'_>, all: bool) {
+        let db = self.core.connections[index].db;
+        let needs = if all { self.whole_shards() } else { self.needs_of([(command, args)].into_iter(), db, &[]) };
+        let block = Block::new(vec![(command, args.to_buf())], false);
+        self.begin(index, needs, block, None, false);
+    }
+
+    /// Tries a blocked client's command again; it stays blocked meanwhile.
+    pub(super) fn retry_blocked(&mut self, index: usize, command: &'static Registered, args: ArgsBuf) {
+        let db = self.core.connections[index].blocked.as_ref().map_or(0, |blocked| blocked.db);
+        let needs = self.needs_of([(command, args.args())].into_iter(), db, &[]);
+        let block = Block::new(vec![(command, args)], false);
+        self.begin(index, needs, block, None, true);
+    }
+
+    pub(super) fn whole_shards(&self) -> Vec<(usize, Scope)> {
+        (0..self.core.node.cores).map(|shard| (shard, Scope::Shard)).collect()
+    }
+
+    /// The keys that commands (and a transaction's watches) need, by shard.
+    pub(super) fn needs_of<'a>(
+        &self,
+        commands: impl Iterator<Item = (&'static Registered, Args<'a>)>,
+        db: usize,
+        watched: &[(usize, Box<[u8]>)],
+    ) -> Vec<(usize, Scope)> {
+        let mut one_db = watched.iter().all(|&(watched_db, _)| watched_db == db);
+        let mut seen: HashSet<Box<[u8]>> = HashSet::new();
+        let mut by_shard: Vec<Vec<Box<[u8]>>> = vec![Vec::new(); self.core.node.cores];
+        let hasher = &self.core.scratch.hasher;
+        let mut add = |key: &[u8]| {
+            if !seen.contains(key) {
+                seen.insert(key.into());
+                by_shard[hasher.shard_of(SlotId::of_key(key))].push(key.into());
+            }
+        };
+        for (command, args) in commands {
+            one_db &= !command.spec.spans_databases;
+            route::keys(command, args).into_iter().for_each(&mut add);
+        }
+        watched.iter().for_each(|(_, key)| add(key));
+        let db = one_db.then_some(db);
+        let needs = by_shard.into_iter().enumerate().filter(|(_, keys)| !keys.is_empty());
+        needs.map(|(shard, keys)| (shard, Scope::Keys { keys, db })).collect()
+    }
+
+    /// Starts an operation for a connection, which waits for it.
+    pub(super) fn begin(&mut self, index: usize, needs: Vec<(usize, Scope)>, block: Block, check_watch: Option<ClientId>, retry: bool) {
+        let caller = self.caller(index);
+        if !retry {
+            self.core.connections[index].stall = Stall::Operation;
+        }
+        let ticket = self.core.node.take_ticket();
+        let spanning = Spanning { caller, ticket, needs, grants: Vec::new(), answers_due: 0, refused: false, check_watch, block, retry };
+        let id = self.operations.add(self.core.id, Operation::Spanning(Box::new(spanning)));
+        self.ask(id);
+    }
+
+    /// Asks every shard for what the operation needs of it.
+    fn ask(&mut self, id: OperationId) {
+        let Some(spanning) = self.operations.spanning(id) else { return };
+        spanning.answers_due = spanning.needs.len();
+        spanning.refused = false;
+        let (ticket, check_watch) = (spanning.ticket, spanning.check_watch);
+        let needs = spanning.needs.clone();
+        // Remote shards first: their answers travel while this core's own shard is asked.
+        let own = self.core.id;
+        for (shard, scope) in needs.iter().filter(|(shard, _)| *shard != own) {
+            let request = LockRequest { from: id, ticket, scope: scope.clone(), check_watch };
+            self.hops_outstanding += 1;
+            self.mesh.request(*shard, Request::Lock(Box::new(request)));
+        }
+        for (_, scope) in needs.into_iter().filter(|(shard, _)| *shard == own) {
+            self.hops_outstanding += 1;
+            self.lock(LockRequest { from: id, ticket, scope, check_watch });
+        }
+    }
+
+    /// An operation of some core asks for keys of this core's shard.
+    pub(super) fn lock(&mut self, request: LockRequest) {
+        let operation = request.from;
+        let to = usize::from(operation.core);
+        match self.locks.request(request, self.core.id, &mut self.core.shard, self.core.now) {
+            Decision::Granted(grant) => self.send_answer(to, Answer::Granted(Box::new(grant))),
+            Decision::Waits => {}
+            Decision::Refused => self.send_answer(to, Answer::Refused { operation }),
+        }
+    }
+
+    pub(super) fn granted(&mut self, grant: Grant) {
+        self.hops_outstanding = self.hops_outstanding.saturating_sub(1);
+        let id = grant.operation;
+        let spanning = self.operations.spanning(id).expect("an operation lives until it has released its locks");
+        spanning.grants.push(grant);
+        spanning.answers_due -= 1;
+        if spanning.answers_due == 0 {
+            self.all_answered(id);
+        }
+    }
+
+    pub(super) fn refused(&mut self, id: OperationId) {
+        self.hops_outstanding = self.hops_outstanding.saturating_sub(1);
+        let spanning = self.operations.spanning(id).expect("an operation lives until all have answered");
+        spanning.refused = true;
+        spanning.answers_due -= 1;
+        if spanning.answers_due == 0 {
+            self.all_answered(id);
+        }
+    }
+
+    fn all_answered(&mut self, id: OperationId) {
+        let spanning = self.operations.spanning(id).expect("called for a live operation");
+        if spanning.refused {
+            let (ticket, grants) = (spanning.ticket, std::mem::take(&mut spanning.grants));
+            let scopes: Vec<_> = grants.iter().map(|grant| scope_of(&spanning.needs, grant.shard_id)).collect();
+            for (grant, scope) in grants.into_iter().zip(scopes) {
+                let release = Release {
+                    ticket,
+                    scope,
+                    entries: grant.entries,
+                    changed: Vec::new(),
+                    shard: grant.shard,
+                    unwatch: None,
+                    wait: None,
+                };
+                self.send_release(grant.shard_id, release);
+            }
+            self.operations.retries.push(id);
+            return;
+        }
+        self.run_spanning(id);
+    }
+
+    /// Asks again for operations that were refused; once a turn, so that others get on meanwhile.
+    pub(super) fn retry_refused(&mut self) -> bool {
+        let retries = std::mem::take(&mut self.operations.retries);
+        let any = !retries.is_empty();
+        retries.into_iter().for_each(|id| self.ask(id));
+        any
+    }
+
+    /// All keys are here: brings them together and runs the block.
+    fn run_spanning(&mut self, id: OperationId) {
+        let spanning = self.operations.spanning(id).expect("called for a live operation");
+        let broken = spanning.grants.iter().any(|grant| grant.watch_broken);
+        let whole = spanning.grants.iter().any(|grant| grant.shard.is_some());
+        if whole {
+            spanning.grants.sort_by_key(|grant| grant.shard_id);
+            let shards = spanning.grants.iter_mut().map(|grant| grant.shard.take().expect("all or none are lent whole"));
+            spanning.block.place = Workplace::Shards(shards.collect());
+        } else {
+            spanning.block.place = Workplace::Scratch;
+            let scratch = &mut self.core.scratch;
+            scratch.begin_recording();
+            for (db, entry) in spanning.grants.iter_mut().flat_map(|grant| grant.entries.drain(..)) {
+                scratch.install(db, entry);
+            }
+        }
+        if broken {
+            spanning.block.break_off();
+        }
+        self.continue_block(id);
+    }
+
+    /// Runs the commands of an operation's block until it ends or has to ask other cores.
+    pub(super) fn continue_block(&mut self, id: OperationId) {
+        let Some(spanning) = self.operations.spanning(id) else { return };
+        let caller = spanning.caller;
+        let mut block = std::mem::replace(&mut spanning.block, Block::new(Vec::new(), false));
+        let ended = self.run_block(caller, &mut block, Some(id));
+        let spanning = self.operations.spanning(id).expect("it is not removed while it runs");
+        spanning.block = block;
+        if ended {
+            self.end_spanning(id);
+        }
+    }
+
+    /// Runs a block's commands in its workplace. False: a command asks other cores, and the block goes on when they have answered.
+    pub(super) fn run_block(&mut self, caller: Caller, block: &mut Block, parent: Option<OperationId>) -> bool {
+        if block.is_exec && block.next == 0 && block.out.is_empty() && !block.commands.is_empty() {
+            let len = block.commands.len();
+            Reply::new(&mut block.out, false).array(len);
+        }
+        while block.next < block.commands.len() {
+            let (command, args) = &block.commands[block.next];
+            let (command, args) = (*command, args.clone());
+            block.next += 1;
+            match command.run {
+                Run::Shard(_) => self.run_in_block(caller, block, command, args.args()),
+                Run::Node(_) => {
+                    if !self.run_node_in_block(caller, block, command, args.args(), parent) {
+                        return false;
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    fn run_in_block(&mut self, caller: Caller, block: &mut Block, command: &'static Registered, args: Args<'_>) {
+        let Run::Shard(shard_command) = command.run else { unreachable!("called for shard commands") };
+        let connection = self.core.connections.get(caller.index).filter(|connection| connection.generation == caller.generation);
+        let (db, resp3, no_touch) = connection.map_or((0, false, false), |c| (c.db, c.resp3, c.no_touch));
+        let start = block.out.len();
+        self.last_stamp = self.clock.nanos();
+        let request = shard::Request {
+            command: shard_command,
+            args,
+            db,
+            now: self.core.now,
+            client: caller.client,
+            resp3,
+            may_block: !block.is_exec,
+            no_touch,
+            first_key: None,
+        };
+        let outcome = match &mut block.place {
+            Workplace::Own => self.core.shard.as_mut().expect("a local block runs with the shard in place").execute(request, &mut block.out),
+            Workplace::Scratch => self.core.scratch.execute(request, &mut block.out),
+            Workplace::Shards(shards) => run_on_all(shards, &mut self.core.scratch, command, request, &mut block.out),
+        };
+        if outcome.failed {
+            self.core.counters.error_reply(&block.out[start..]);
+        }
+        block.wait = outcome.wait;
+        let stamp = self.clock.nanos();
+        let nanos = stamp - self.last_stamp;
+        self.core.counters.called(command.index, nanos, outcome.failed);
+        if self.core.slowlog.wants(nanos) || self.core.latency.wants(nanos) {
+            self.log_slow(command, args, nanos, Some(caller.index));
+        }
+        if outcome.dirty > 0 {
+            self.core.node.per_core[self.core.id].dirty.fetch_add(outcome.dirty, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    /// Gives everything back, and answers.
+    fn end_spanning(&mut self, id: OperationId) {
+        let Some(Operation::Spanning(spanning)) = self.operations.remove(id) else { return };
+        let Spanning { caller, ticket, needs, mut grants, check_watch, mut block, retry, .. } = *spanning;
+        let alive = self.is_alive(caller);
+        let waiter = block.wait.filter(|_| alive).map(|wait| self.spanning_waiter(caller.index, &block, wait, retry));
+        match std::mem::replace(&mut block.place, Workplace::Own) {
+            Workplace::Shards(shards) => {
+                for (grant, shard) in grants.iter_mut().zip(shards) {
+                    grant.shard = Some(shard);
+                }
+                self.publish_scratch_events();
+                for grant in grants {
+                    let release = Release {
+                        ticket,
+                        scope: Scope::Shard,
+                        entries: Vec::new(),
+                        changed: Vec::new(),
+                        shard: grant.shard,
+                        unwatch: check_watch,
+                        wait: None,
+                    };
+                    self.send_release(grant.shard_id, release);
+                }
+            }
+            Workplace::Scratch | Workplace::Own => {
+                let changed = self.core.scratch.end_recording();
+                self.publish_scratch_events();
+                for (shard_id, scope) in needs {
+                    let release = self.release_of(ticket, scope, &changed, check_watch, waiter.as_ref().map(|(waiter, _)| waiter));
+                    self.send_release(shard_id, release);
+                }
+                debug_assert!(self.core.scratch.dbs.iter().all(|db| db.is_empty()), "an operation keeps to its keys");
+            }
+        }
+        if !alive {
+            return;
+        }
+        if let (Some(wait), Some((_, first_time))) = (block.wait, waiter) {
+            if let Some(claimed) = first_time {
+                let (command, args) = block.commands.pop().expect("the block of a blocking command is that command");
+                let shards = (0..self.core.node.cores).collect();
+                self.mark_blocked(caller.index, command, args, wait, claimed, None, shards);
+            }
+            return;
+        }
+        if retry {
+            self.end_retry(caller.index, &block.out);
+            return;
+        }
+        self.core.connections[caller.index].stall = Stall::None;
+        self.core.to_resume.push(caller.index);
+        self.append_reply(caller.index, &block.out);
+    }
+
+    /// A blocked client's command has run at last; unless someone else answered the client meanwhile, this is the answer.
+    fn end_retry(&mut self, index: usize, out: &[u8]) {
+        let out = out.to_vec();
+        self.unblock(index, Some(&out));
+    }
+
+    /// The waiter for a command that has to wait for keys of several shards; with its flag if the client is not blocked yet.
+    fn spanning_waiter(&self, index: usize, block: &Block, wait: Wait, retry: bool) -> (Arc<Waiter>, Option<Arc<AtomicBool>>) {
+        let (command, args) = block.commands.last().expect("the block of a blocking command is that command");
+        let blocked = self.core.connections[index].blocked.as_ref().filter(|_| retry);
+        let claimed = blocked.map_or_else(|| Arc::new(AtomicBool::new(false)), |blocked| blocked.claimed.clone());
+        // Serving a command that only takes elements needs one shard at a time; one that also puts them elsewhere needs both.
+        let hasher = &self.core.scratch.hasher;
+        let awaited = route::awaited_keys(command, args.args()).len();
+        let remote = awaited < route::keys(command, args.args()).len() && hasher.shards() > 1;
+        let waiter = self.new_waiter(index, command, args.clone(), wait, claimed.clone(), remote);
+        (Arc::new(waiter), (!retry).then_some(claimed))
+    }
+
+    fn release_of(
+        &mut self,
+        ticket: u64,
+        scope: Scope,
+        changed: &HashSet<(usize, Box<[u8]>)>,
+        unwatch: Option<ClientId>,
+        waiter: Option<&Arc<Waiter>>,
+    ) -> Release {
+        let Scope::Keys { keys, db } = &scope else { unreachable!("whole shards are released elsewhere") };
+        let scratch = &mut self.core.scratch;
+        let dbs = db.map_or(0..scratch.dbs.len(), |db| db..db + 1);
+        let mut entries = Vec::new();
+        let mut changes = Vec::new();
+        for key in keys {
+            let placed = scratch.hasher.key(key);
+            for db in dbs.clone() {
+                entries.extend(scratch.dbs[db].take(&placed).map(|entry| (db, entry)));
+                let change = (db, key.clone());
+                if changed.contains(&change) {
+                    changes.push(change);
+                }
+            }
+        }
+        let wait = waiter.map(|waiter| {
+            let command = self.core.node.registry.by_full_name(waiter.command.spec.name.as_bytes());
+            let awaited = command.map_or_else(Vec::new, |command| route::awaited_keys(command, waiter.args.args()));
+            let here = keys.iter().filter(|key| awaited.contains(&&***key)).cloned().collect();
+            (waiter.clone(), here)
+        });
+        Release { ticket, scope, entries, changed: changes, shard: None, unwatch, wait }
+    }
+
+    fn send_release(&mut self, shard_id: usize, release: Release) {
+        if shard_id == self.core.id {
+            self.release(release);
+        } else {
+            self.mesh.request(shard_id, Request::Release(Box::new(release)));
+        }
+    }
+
+    /// Takes back what an operation had of this core's shard.
+    pub(super) fn release(&mut self, mut release: Release) {
+        if let Some(shard) = release.shard.take() {
+            debug_assert!(self.core.shard.is_none());
+            self.core.shard = Some(shard);
+        }
+        let shard = self.core.shard.as_mut().expect("in place, or just come back");
+        for (db, entry) in release.entries.drain(..) {
+            shard.install(db, entry);
+        }
+        for (db, key) in &release.changed {
+            shard.changed_elsewhere(*db, key);
+        }
+        if let Some(client) = release.unwatch {
+            shard.watch.unwatch(client);
+        }
+        if let Some((waiter, keys)) = release.wait.take() {
+            let (db, awaited) = (waiter.db, waiter.awaited);
+            shard.waiters.add(waiter, keys.iter().map(|key| &**key));
+            // Filled between the attempt and now? The keys were locked, so no; but the value the attempt left may serve it.
+            let _same_type_only = (db, awaited);
+        }
+        self.locks.release(&release);
+        if self.core.shard.as_ref().is_some_and(|shard| shard.waiters.has_ready()) {
+            self.serve_blocked();
+        }
+        self.run_unlocked();
+    }
+
+    // ---- jobs on several cores ----
+
+    pub(super) fn gather(&mut self, index: usize, gather: Gather, parent: Option<OperationId>) {
+        let caller = self.caller(index);
+        if parent.is_none() {
+            self.core.connections[index].stall = Stall::Operation;
+        }
+        let cores = match gather.on {
+            On::AllCores => (0..self.core.node.cores).collect(),
+            On::Cores(cores) => cores,
+        };
+        let parts = cores.iter().map(|_| None).collect();
+        let gathering = Gathering { caller, due: cores.len(), parts, finish: gather.finish, parent };
+        let id = self.operations.add(self.core.id, Operation::Gathering(Box::new(gathering)));
+        if cores.is_empty() {
+            return self.end_gathering(id);
+        }
+        self.hops_outstanding += cores.len();
+        for (position, &core) in cores.iter().enumerate().filter(|&(_, &core)| core != self.core.id) {
+            let request = Request::Job { operation: id, position, needs_shard: gather.needs_shard, job: gather.job.clone() };
+            self.mesh.request(core, request);
+        }
+        if let Some(position) = cores.iter().position(|&core| core == self.core.id) {
+            if gather.needs_shard && self.core.shard.is_none() {
+                self.locks.park(super::locks::Parked::Job { operation: id, position, job: gather.job });
+            } else {
+                self.run_job(id, position, &gather.job);
+            }
+        }
+    }
+
+    pub(super) fn run_job(&mut self, operation: OperationId, position: usize, job: &Job) {
+        let part = job(&mut self.core);
+        self.after_job();
+        if operation.index != u32::MAX {
+            self.send_answer(usize::from(operation.core), Answer::JobDone { operation, position, part });
+        }
+    }
+
+    pub(super) fn job_done(&mut self, id: OperationId, position: usize, part: Part) {
+        self.hops_outstanding = self.hops_outstanding.saturating_sub(1);
+        let Some(Operation::Gathering(gathering)) = self.operations.get(id) else { return };
+        gathering.parts[position] = Some(part);
+        gathering.due -= 1;
+        if gathering.due == 0 {
+            self.end_gathering(id);
+        }
+    }
+
+    fn end_gathering(&mut self, id: OperationId) {
+        let Some(Operation::Gathering(gathering)) = self.operations.remove(id) else { return };
+        let Gathering { caller, parts, finish, parent, .. } = *gathering;
+        let parts = parts.into_iter().flatten().collect();
+        let alive = self.is_alive(caller);
+        let mut out = Vec::new();
+        if alive {
+            let resp3 = self.core.connections[caller.index].resp3;
+            let mut reply = Reply::new(&mut out, resp3);
+            if let Err(error) = finish(&mut self.core, caller.index, parts, &mut reply) {
+                reply.out.clear();
+                reply.error(&error);
+            }
+            self.after_job();
+        }
+        if let Some(parent) = parent {
+            if let Some(spanning) = self.operations.spanning(parent) {
+                spanning.block.out.extend_from_slice(&out);
+            }
+            return self.continue_block(parent);
+        }
+        if self.is_alive(caller) {
+            self.core.connections[caller.index].stall = Stall::None;
+            self.core.to_resume.push(caller.index);
+            self.append_reply(caller.index, &out);
+        }
+    }
+}
+
+impl Block {
+    pub fn new(commands: Vec<(&'static Registered, ArgsBuf)>, is_exec: bool) -> Self {
+        Block { commands, next: 0, is_exec, out: Vec::new(), wait: None, place: Workplace::Own }
+    }
+
+    /// A watched key has changed: EXEC answers null and runs nothing.
+    pub fn break_off(&mut self) {
+        self.commands.clear();
+        self.out.extend_from_slice(b"*-1\r\n");
+    }
+}
+
+fn scope_of(needs: &[(usize, Scope)], shard_id: usize) -> Scope {
+    needs.iter().find(|(shard, _)| *shard == shard_id).map(|(_, scope)| scope.clone()).expect("granted as needed")
+}
+
+/// Runs one command with every shard of the node at hand.
+fn run_on_all(
+    shards: &mut [Box<Shard>],
+    scratch: &mut Shard,
+    command: &'static Registered,
+    request: shard::Request<'_>,
+    out: &mut Vec<u8>,
+) -> Outcome {
+    let hasher = scratch.hasher.clone();
+    let mut uses = Vec::new();
+    match route::target(command, request.args, &hasher, 0, &mut uses) {
+        Target::One(shard) => {
+            let start = out.len();
+            let outcome = shards[shard].execute(request, out);
+            if command.plan == Plan::Cursor {
+                route::rewrite_cursor(out, start, shard, shards.len());
+            }
+            outcome
+        }
+        _ => match command.plan {
+            Plan::AllShards(merge) => run_on_each(shards, merge, request, out),
+            _ => run_gathered(shards, scratch, command, request, out),
+        },
+    }
+}
+
+/// Runs a command on each shard and joins the replies.
+fn run_on_each(shards: &mut [Box<Shard>], merge: Merge, request: shard::Request<'_>, out: &mut Vec<u8>) -> Outcome {
+    if merge == Merge::Random {
+        let sizes: Vec<u64> = shards.iter().map(|shard| shard.dbs[request.db].len() as u64).collect();
+        let mut drawn = shards[0].random.below(sizes.iter().sum());
+        let chosen = sizes.iter().position(|&size| {
+            let here = drawn < size;
+            drawn = drawn.wrapping_sub(if here { 0 } else { size });
+            here
+        });
+        return shards[chosen.unwrap_or(0)].execute(request, out);
+    }
+    let mut total = Outcome::default();
+    let (mut sum, mut elements) = (0i64, 0i64);
+    let mut body = Vec::new();
+    for (at, shard) in shards.iter_mut().enumerate() {
+        let mut part = Vec::new();
+        let outcome = shard.execute(shard::Request { ..request }, &mut part);
+        total.dirty += outcome.dirty;
+        if outcome.failed {
+            // All shards refuse alike: the first one's word is enough.
+            out.extend_from_slice(&part);
+            return outcome;
+        }
+        let line_end = part.windows(2).position(|pair| pair == b"\r\n").unwrap_or(part.len());
+        let number = || kvshard::number::parse_i64(part.get(1..line_end).unwrap_or_default()).unwrap_or(0);
+        match merge {
+            Merge::Sum => sum += number(),
+            Merge::Concat => {
+                elements += number();
+                body.extend_from_slice(part.get(line_end + 2..).unwrap_or_default());
+            }
+            Merge::First | Merge::Random if at == 0 => body = part,
+            Merge::First | Merge::Random => {}
+        }
+    }
+    let mut reply = Reply::new(out, request.resp3);
+    match merge {
+        Merge::Sum => reply.integer(sum),
+        Merge::Concat => {
+            reply.array(elements as usize);
+            out.extend_from_slice(&body);
+        }
+        Merge::First | Merge::Random => out.extend_from_slice(&body),
+    }
+    total
+}
+
+/// Brings the keys of one command together, runs it, and puts them back.
+fn run_gathered(
+    shards: &mut [Box<Shard>],
+    scratch: &mut Shard,
+    command: &'static Registered,
+    request: shard::Request<'_>,
+    out: &mut Vec<u8>,
+) -> Outcome {
+    let hasher = scratch.hasher.clone();
+    let mut keys: Vec<Box<[u8]>> = Vec::new();
+    let lend = |key: &[u8], keys: &mut Vec<Box<[u8]>>, shards: &mut [Box<Shard>], scratch: &mut Shard| {
+        if keys.iter().any(|known| **known == *key) {
+            return;
+        }
+        keys.push(key.into());
+        let placed = hasher.key(key);
+        let owner = &mut shards[hasher.shard_of(placed.slot)];
+        for db in 0..owner.dbs.len() {
+            if let Some(entry) = owner.dbs[db].take(&placed) {
+                scratch.install(db, entry);
+            }
+        }
+    };
+    scratch.begin_recording();
+    for key in route::keys(command, request.args) {
+        lend(key, &mut keys, shards, scratch);
+    }
+    if let Some(dynamic) = command.spec.dynamic_keys {
+        for key in scratch.dynamic_keys(dynamic, &request) {
+            lend(&key, &mut keys, shards, scratch);
+        }
+    }
+    let outcome = scratch.execute(request, out);
+    let changed = scratch.end_recording();
+    for key in &keys {
+        let placed = hasher.key(key);
+        let owner = &mut shards[hasher.shard_of(placed.slot)];
+        for db in 0..owner.dbs.len() {
+            if let Some(entry) = scratch.dbs[db].take(&placed) {
+                owner.install(db, entry);
+            }
+            if changed.contains(&(db, key.clone())) {
+                owner.changed_elsewhere(db, key);
+            }
+        }
+    }
+    outcome
+}
+

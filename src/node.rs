@@ -1,0 +1,235 @@
+//! Starting a node, and ending it.
+
+use crate::commands::registry::{RenameError, Registry};
+use crate::config::Config;
+use crate::config::command_line::Launch;
+use crate::config::load::LoadError;
+use crate::config::values::LogLevel;
+use crate::core::Core;
+use crate::core::counters::Counters;
+use crate::core::pubsub::PubSub;
+use crate::core::shared::{Node, Pause, PerCore, Shutdown, shard_settings};
+use crate::dispatch::Engine;
+use crate::dispatch::mesh::{Doorbell, Mesh, meshes};
+use crate::observe::latency::LatencyMonitor;
+use crate::observe::slowlog::SlowLog;
+use crate::observe::{clock, log, memory};
+use crate::reactor::listener::{self, ListenOptions, Listener};
+use crate::reactor::runtime::Runtime;
+use crate::reactor::{Features, Ring, Wake};
+use crate::system::process;
+use kvshard::Shard;
+use kvshard::keyspace::KeyHasher;
+use slab::Slab;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::Instant;
+
+/// Runs a node until it is told to end.
+pub fn serve(launch: Launch) -> ExitCode {
+    match start(launch) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            log::warning(&message);
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One sentence for the user says what is missing.
+fn start(launch: Launch) -> Result<(), String> {
+    let Launch { config, config_file, cores, coordinator_cpu: _, notices, declared } = launch;
+    std::env::set_current_dir(&config.dir.0).map_err(|error| format!("Can't chdir to '{}': {error}", config.dir.0.display()))?;
+    let mut registry = Registry::new();
+    for line in &declared.renamed_commands {
+        let refusal = |error| match error {
+            RenameError::NoSuchCommand => LoadError::at(&line.place, "No such command in rename-command"),
+            RenameError::NameTaken => LoadError::at(&line.place, "Target command name already exists"),
+        };
+        registry.rename(&line.words[1], &line.words[2]).map_err(|error| refusal(error).to_string())?;
+    }
+    if config.daemonize {
+        process::daemonize().map_err(|error| format!("Can't become a daemon: {error}"))?;
+    }
+    log::set_least(level(config.loglevel));
+    log::open(config.logfile.path()).map_err(|error| format!("Can't open the log file: {error}"))?;
+    log::warning("oO0OoO0OoO0Oo kvcore is starting oO0OoO0OoO0Oo");
+    log::warning(&format!("kvcore version={}, bits=64, pid={}, just started", env!("CARGO_PKG_VERSION"), std::process::id()));
+    notices.iter().for_each(|notice| log::warning(notice));
+    let config = process::fit_limits(config, cores)?;
+    process::block_signals();
+    let features = Features::probe(&config.io_uring_features.names()).map_err(|error| error.to_string())?;
+    for (feature, cost) in features.missing() {
+        log::notice(&format!("The kernel has no {feature}: {cost}"));
+    }
+    let listeners = listen(&config)?;
+    let pidfile = write_pidfile(&config)?;
+    let node = Arc::new(new_node(config, config_file, cores, registry));
+    run_cores(&node, features, listeners)?;
+    if let Some(path) = pidfile {
+        let _gone_already = std::fs::remove_file(path);
+    }
+    log::warning("kvcore is now ready to exit, bye bye...");
+    Ok(())
+}
+
+fn level(level: LogLevel) -> log::Level {
+    match level {
+        LogLevel::Debug => log::Level::Debug,
+        LogLevel::Verbose => log::Level::Verbose,
+        LogLevel::Notice => log::Level::Notice,
+        LogLevel::Warning => log::Level::Warning,
+    }
+}
+
+fn listen(config: &Config) -> Result<Vec<Listener>, String> {
+    let unix_socket = (!config.unixsocket.is_empty()).then(|| config.unixsocket.path());
+    let options = ListenOptions {
+        bind: &config.bind.0,
+        port: config.port,
+        backlog: config.tcp_backlog,
+        unix_socket,
+        unix_socket_mode: config.unixsocketperm,
+    };
+    if let Some(warning) = listener::backlog_warning(config.tcp_backlog) {
+        log::warning(&warning);
+    }
+    listener::listen(&options, &mut |warning| log::warning(warning)).map_err(|error| error.to_string())
+}
+
+fn write_pidfile(config: &Config) -> Result<Option<PathBuf>, String> {
+    let path = match (config.pidfile.is_empty(), config.daemonize) {
+        (false, _) => config.pidfile.path().to_owned(),
+        (true, true) => PathBuf::from("/var/run/redis.pid"),
+        (true, false) => return Ok(None),
+    };
+    // As Redis: a pid file that cannot be written is no reason not to run.
+    match std::fs::write(&path, format!("{}\n", std::process::id())) {
+        Ok(()) => Ok(Some(path)),
+        Err(error) => {
+            log::warning(&format!("Failed to write PID file: {error}"));
+            Ok(None)
+        }
+    }
+}
+
+fn new_node(config: Config, config_file: Option<PathBuf>, cores: usize, registry: Registry) -> Node {
+    let now = clock::wall_ms() / 1000;
+    Node {
+        cores,
+        registry,
+        config: Mutex::new(Arc::new(config)),
+        config_file,
+        run_id: process::random_hex(40),
+        replication_id: Mutex::new(process::random_hex(40)),
+        started: Instant::now(),
+        started_at: now,
+        next_client_id: AtomicU64::new(1),
+        next_ticket: AtomicU64::new(1),
+        slowlog_next_id: AtomicU64::new(0),
+        per_core: (0..cores).map(|_| PerCore::default()).collect(),
+        monitors: AtomicUsize::new(0),
+        pause: Pause::default(),
+        shutdown: Shutdown::default(),
+        last_save: AtomicI64::new(now),
+        peak_memory: AtomicU64::new(0),
+        startup_memory: AtomicU64::new(0),
+    }
+}
+
+/// What a core's thread waits for after it has made its ring.
+struct Assignment {
+    mesh: Mesh,
+    listeners: Vec<Listener>,
+}
+
+fn run_cores(node: &Arc<Node>, features: Features, listeners: Vec<Listener>) -> Result<(), String> {
+    let seeds = process::random_words();
+    let hasher = KeyHasher::new(seeds, node.cores as u16);
+    let cpus = core_affinity::get_core_ids().unwrap_or_default();
+    let (wake_sender, wakes) = mpsc::channel::<(usize, Result<Wake, String>)>();
+    let mut threads = Vec::new();
+    let mut assignments = Vec::new();
+    for id in 0..node.cores {
+        let (assign, assigned) = mpsc::channel::<Assignment>();
+        assignments.push(assign);
+        let (node, hasher, wake_sender) = (node.clone(), hasher.clone(), wake_sender.clone());
+        let cpu = cpus.get(id % cpus.len().max(1)).copied();
+        let body = move || -> Result<(), String> {
+            if let Some(cpu) = cpu {
+                core_affinity::set_for_current(cpu);
+            }
+            let ring = match Ring::new(&features) {
+                Ok(ring) => ring,
+                Err(error) => {
+                    let _starter_gone = wake_sender.send((id, Err(error.to_string())));
+                    return Ok(());
+                }
+            };
+            let _starter_gone = wake_sender.send((id, Ok(ring.wake_handle())));
+            drop(wake_sender);
+            let Ok(Assignment { mesh, listeners }) = assigned.recv() else { return Ok(()) };
+            let engine = Engine::new(new_core(id, &node, hasher, seeds[0]), mesh);
+            let ran = Runtime::new(ring, engine, listeners).run();
+            node.shutdown.request();
+            ran.map_err(|error| format!("core {id}: {error}"))
+        };
+        let thread = thread::Builder::new().name(format!("kvcore-{id}")).spawn(body).map_err(|error| error.to_string())?;
+        threads.push(thread);
+    }
+    drop(wake_sender);
+    let mut all: Vec<(usize, Wake)> = Vec::new();
+    for (id, wake) in wakes.iter().take(node.cores) {
+        all.push((id, wake?));
+    }
+    all.sort_by_key(|&(id, _)| id);
+    let bells = Arc::new(all.into_iter().map(|(_, wake)| Doorbell::new(wake)).collect::<Vec<_>>());
+    node.startup_memory.store(memory::used(), Ordering::Relaxed);
+    let mut listeners = Some(listeners);
+    for (mesh, assign) in meshes(node.cores, bells.clone()).into_iter().zip(&assignments) {
+        let listeners = listeners.take().unwrap_or_default();
+        assign.send(Assignment { mesh, listeners }).map_err(|_| "a core ended before it began".to_owned())?;
+    }
+    log::notice(&format!("Server initialized: {} cores, {} commands", node.cores, node.registry.len()));
+    log::notice("Ready to accept connections");
+    process::watch_signals(node.clone(), bells.clone());
+    let mut result = Ok(());
+    for thread in threads {
+        let ended = thread.join().unwrap_or_else(|_| Err("a core's thread panicked".to_owned()));
+        bells.iter().for_each(Doorbell::ring_from_outside);
+        result = result.and(ended);
+    }
+    result
+}
+
+fn new_core(id: usize, node: &Arc<Node>, hasher: KeyHasher, seed: u64) -> Core {
+    let config = node.current_config();
+    let settings = shard_settings(&config);
+    let databases = config.databases as usize;
+    let new_shard = |salt: u64| Box::new(Shard::new(hasher.clone(), databases, settings.clone(), seed.wrapping_add(salt)));
+    let mut core = Core {
+        id,
+        node: node.clone(),
+        config: config.clone(),
+        connections: Slab::new(),
+        by_client: hashbrown::HashMap::new(),
+        shard: Some(new_shard(2 * id as u64)),
+        scratch: new_shard(2 * id as u64 + 1),
+        pubsub: PubSub::default(),
+        counters: Counters::new(node.registry.all().len()),
+        slowlog: SlowLog::default(),
+        latency: LatencyMonitor::default(),
+        now: clock::wall_ms(),
+        to_flush: Vec::new(),
+        to_close: Vec::new(),
+        to_receive: Vec::new(),
+        to_resume: Vec::new(),
+        to_unblock: Vec::new(),
+    };
+    core.apply_config(config);
+    core
+}

@@ -1,0 +1,305 @@
+//! The loop of one core: completions in, the engine's work, output and wakes out, one system call a turn.
+//!
+//! Owns the ring and the listening sockets' accepts; everything else is the engine's. A turn is: take completions, read mail,
+//! resume what may go on, flush mail and output, then submit and sleep until something happens.
+
+use super::listener::{self, Listener};
+use super::{Completion, Errno, Ring, Token};
+use crate::dispatch::Engine;
+use crate::dispatch::mesh::Adopted;
+use crate::observe::log;
+use std::os::fd::RawFd;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// What a completion belongs to.
+mod kind {
+    pub const ACCEPT: u8 = 1;
+    pub const RECEIVE: u8 = 2;
+    pub const SEND: u8 = 3;
+}
+
+/// How long a core with answers outstanding looks at its inbox before it sleeps: a wake costs 20 to 30 µs on both sides.
+const LOOK_NANOS: u64 = 20_000;
+/// Output buffers kept for reuse, and the largest that is kept.
+const SPARE_BUFFERS: usize = 64;
+const SPARE_BYTES_MAX: usize = 64 << 10;
+/// How long an accept that met the limit on descriptors pauses, milliseconds.
+const ACCEPT_PAUSE_MS: i64 = 100;
+
+pub struct Runtime {
+    ring: Ring,
+    engine: Engine,
+    /// Only the accepting core has any.
+    listeners: Vec<Listener>,
+    paused_listeners: Vec<usize>,
+    accept_again_ms: i64,
+    spare: Vec<Vec<u8>>,
+    last_cron_ms: i64,
+}
+
+impl Runtime {
+    pub fn new(ring: Ring, engine: Engine, listeners: Vec<Listener>) -> Self {
+        Runtime { ring, engine, listeners, paused_listeners: Vec::new(), accept_again_ms: 0, spare: Vec::new(), last_cron_ms: 0 }
+    }
+
+    /// Runs until the node is to end.
+    pub fn run(mut self) -> std::io::Result<()> {
+        for index in 0..self.listeners.len() {
+            self.arm_accept(index);
+        }
+        loop {
+            let mut busy = self.engine.turn();
+            while let Some(completion) = self.ring.next_completion() {
+                self.complete(completion);
+            }
+            busy |= self.engine.read_mail();
+            busy |= self.engine.resume_connections();
+            self.arm_receives();
+            self.end_turn();
+            if self.engine.core.node.shutdown.is_requested() {
+                return self.finish();
+            }
+            self.run_cron();
+            self.sleep(busy)?;
+        }
+    }
+
+    /// Hands mail and output over.
+    fn end_turn(&mut self) {
+        self.flush_output();
+        self.close_connections();
+        self.engine.mesh.flush();
+        for wake in self.engine.mesh.take_wakes() {
+            self.ring.wake(wake);
+        }
+    }
+
+    fn sleep(&mut self, busy: bool) -> std::io::Result<()> {
+        if busy || self.engine.mesh.has_backlog() {
+            return self.ring.submit_and_wait(Some(Duration::ZERO));
+        }
+        if self.engine.hops_outstanding > 0 {
+            // Answers are likely within microseconds: submit what there is, then look for a while.
+            self.ring.submit_and_wait(Some(Duration::ZERO))?;
+            let until = self.engine.clock.nanos() + LOOK_NANOS;
+            while self.engine.clock.nanos() < until {
+                if self.engine.mesh.has_mail() {
+                    return Ok(());
+                }
+                std::hint::spin_loop();
+            }
+        }
+        if !self.engine.mesh.sleep() {
+            return self.ring.submit_and_wait(Some(Duration::ZERO));
+        }
+        let slept = self.ring.submit_and_wait(Some(Duration::from_millis(self.engine.sleep_ms())));
+        self.engine.mesh.awake();
+        slept
+    }
+
+    fn run_cron(&mut self) {
+        let now = self.engine.core.now;
+        let period = 1000 / i64::from(self.engine.core.config.hz.max(1));
+        if now - self.last_cron_ms >= period {
+            self.last_cron_ms = now;
+            self.engine.cron();
+        }
+        if !self.paused_listeners.is_empty() && now >= self.accept_again_ms {
+            for index in std::mem::take(&mut self.paused_listeners) {
+                self.arm_accept(index);
+            }
+        }
+    }
+
+    fn complete(&mut self, completion: Completion) {
+        match completion.token.kind() {
+            kind::ACCEPT => self.accepted(completion),
+            kind::RECEIVE => self.received(completion),
+            kind::SEND => self.sent(completion),
+            other => debug_assert!(false, "a completion of unknown kind {other}"),
+        }
+    }
+
+    // ---- connections ----
+
+    fn arm_accept(&mut self, index: usize) {
+        let fd = self.listeners[index].fd();
+        self.ring.accept(fd, Token::new(kind::ACCEPT, 0, index as u32));
+    }
+
+    fn accepted(&mut self, completion: Completion) {
+        let index = completion.token.index() as usize;
+        match completion.result {
+            Ok(fd) => {
+                self.welcome(fd as RawFd, index);
+                if !completion.more {
+                    self.arm_accept(index);
+                }
+            }
+            Err(Errno::CANCELED) => {}
+            Err(errno) => {
+                log::warning(&format!("Error accepting a client connection: {errno}"));
+                self.paused_listeners.push(index);
+                self.accept_again_ms = self.engine.core.now + ACCEPT_PAUSE_MS;
+            }
+        }
+    }
+
+    /// Gives a new connection to the core with the fewest.
+    fn welcome(&mut self, fd: RawFd, listener: usize) {
+        let core = &mut self.engine.core;
+        if core.node.connections() >= core.config.maxclients as usize {
+            core.counters.rejected_connections += 1;
+            refuse(fd, b"-ERR max number of clients reached\r\n");
+            return self.ring.close(fd);
+        }
+        if let Err(error) = listener::set_up_accepted(fd, core.config.tcp_keepalive) {
+            log::verbose(&format!("Setting up a client's socket: {error}"));
+        }
+        let endpoints = listener::endpoints(fd, &self.listeners[listener]);
+        let is_unix = endpoints.peer.starts_with('/');
+        let counts = core.node.per_core.iter().map(|per_core| per_core.connections.load(Ordering::Relaxed));
+        let to = counts.enumerate().min_by_key(|&(_, count)| count).map_or(0, |(core, _)| core);
+        self.engine.hand_over(to, Adopted { fd, peer: endpoints.peer, local: endpoints.local, is_unix });
+    }
+
+    /// Arms the receive of connections that have none: new ones, and those that may read again.
+    fn arm_receives(&mut self) {
+        for index in std::mem::take(&mut self.engine.core.to_receive) {
+            let Some(connection) = self.engine.core.connections.get_mut(index) else { continue };
+            if !connection.receiving && !connection.input_ended && !connection.closing {
+                connection.receiving = true;
+                self.ring.recv(connection.fd, Token::new(kind::RECEIVE, connection.generation, index as u32));
+            }
+        }
+    }
+
+    fn received(&mut self, completion: Completion) {
+        let Completion { token, result, more, received, .. } = completion;
+        let index = token.index() as usize;
+        let current = self.engine.core.connections.get(index).is_some_and(|c| is_of(token, c.generation));
+        if let Some(received) = received {
+            if current {
+                self.engine.receive(index, self.ring.bytes(&received));
+            }
+            self.ring.recycle(received);
+        }
+        let Some(connection) = self.engine.core.connections.get_mut(index).filter(|c| is_of(token, c.generation)) else { return };
+        if more {
+            return;
+        }
+        connection.receiving = false;
+        match result {
+            Ok(0) => {
+                connection.input_ended = true;
+                let may_finish = connection_may_finish(connection);
+                self.engine.core.close(index, may_finish);
+            }
+            Ok(_) | Err(Errno::NOBUFS) => self.engine.core.to_receive.push(index),
+            Err(Errno::CANCELED) => {}
+            Err(errno) => {
+                log::verbose(&format!("Reading from client: {errno}"));
+                self.engine.core.close(index, false);
+            }
+        }
+    }
+
+    /// Sends what connections have been given to send; one operation for each at a time.
+    fn flush_output(&mut self) {
+        for index in std::mem::take(&mut self.engine.core.to_flush) {
+            let Some(connection) = self.engine.core.connections.get_mut(index) else { continue };
+            connection.flush_wanted = false;
+            if connection.out.is_empty() {
+                continue;
+            }
+            if connection.sending > 0 {
+                self.engine.check_output(index);
+                continue;
+            }
+            let out = std::mem::replace(&mut connection.out, self.spare.pop().unwrap_or_default());
+            connection.sending = out.len();
+            connection.total_net_out += out.len() as u64;
+            let (fd, token) = (connection.fd, Token::new(kind::SEND, connection.generation, index as u32));
+            self.engine.core.counters.net_output_bytes += out.len() as u64;
+            self.engine.core.counters.writes_processed += 1;
+            self.ring.send(fd, out, token);
+            self.engine.check_output(index);
+        }
+    }
+
+    fn sent(&mut self, completion: Completion) {
+        let Completion { token, result, bytes, .. } = completion;
+        if let Some(mut bytes) = bytes
+            && self.spare.len() < SPARE_BUFFERS
+            && bytes.capacity() <= SPARE_BYTES_MAX
+        {
+            bytes.clear();
+            self.spare.push(bytes);
+        }
+        let index = token.index() as usize;
+        let Some(connection) = self.engine.core.connections.get_mut(index).filter(|c| is_of(token, c.generation)) else { return };
+        connection.sending = 0;
+        if let Err(errno) = result {
+            if errno != Errno::CANCELED {
+                log::verbose(&format!("Error writing to client: {errno}"));
+            }
+            connection.out.clear();
+            return self.engine.core.close(index, false);
+        }
+        if connection.out.is_empty() {
+            if connection.out.capacity() > 0 && self.spare.len() < SPARE_BUFFERS {
+                self.spare.push(std::mem::take(&mut connection.out));
+            } else {
+                connection.out = Vec::new();
+            }
+            if connection.closing {
+                self.engine.core.to_close.push(index);
+            }
+        } else {
+            self.engine.core.want_flush(index);
+        }
+    }
+
+    fn close_connections(&mut self) {
+        for index in std::mem::take(&mut self.engine.core.to_close) {
+            let Some(connection) = self.engine.core.connections.get_mut(index) else { continue };
+            if !connection.closing {
+                continue;
+            }
+            let output_left = connection.sending > 0 || !connection.out.is_empty() || !connection.reorder.is_empty();
+            if connection.close_after_output && output_left {
+                continue;
+            }
+            let fd = connection.fd;
+            self.engine.connection_ended(index);
+            self.ring.close(fd);
+        }
+    }
+
+    /// The node ends: sends what is left to send, closes everything.
+    fn finish(mut self) -> std::io::Result<()> {
+        self.flush_output();
+        let fds: Vec<RawFd> = self.engine.core.connections.iter().map(|(_, connection)| connection.fd).collect();
+        self.ring.submit_and_wait(Some(Duration::from_millis(1)))?;
+        fds.into_iter().for_each(|fd| self.ring.close(fd));
+        self.ring.submit();
+        Ok(())
+    }
+}
+
+/// Whether a completion is of this very connection; generations travel in 24 bits.
+fn is_of(token: Token, generation: u32) -> bool {
+    token.generation() == generation & Token::GENERATION_MAX
+}
+
+/// The peer has sent its last byte, but replies to what it has sent may still be wanted.
+fn connection_may_finish(connection: &crate::core::connection::Connection) -> bool {
+    !connection.reorder.is_empty() || connection.pending_output() > 0
+}
+
+/// A last word to a connection that is not taken.
+fn refuse(fd: RawFd, text: &[u8]) {
+    // SAFETY: `text` is readable for its length; the descriptor is the caller's. If the peer does not read, it hears nothing.
+    unsafe { libc::send(fd, text.as_ptr().cast(), text.len(), libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT) };
+}
