@@ -31,7 +31,8 @@ pub fn kvcore_path() -> PathBuf {
 }
 
 impl Server {
-    /// kvcore on a free loopback port, with an empty directory, no persistence, and `extra` arguments.
+    /// kvcore on a free loopback port, with an empty directory, no persistence, and `extra` arguments. If the first of them is
+    /// no option, it is a configuration file.
     pub fn kvcore(cores: usize, extra: &[&str]) -> Server {
         Server::start(Program::Kvcore { cores }, extra)
     }
@@ -57,9 +58,11 @@ impl Server {
                     command
                 }
             };
+            let (file, options) = extra.split_at(usize::from(extra.first().is_some_and(|first| !first.starts_with("--"))));
             command
+                .args(file)
                 .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-                .args(extra)
+                .args(options)
                 .current_dir(dir.path())
                 .env("LC_ALL", "C")
                 .stdin(Stdio::null())
