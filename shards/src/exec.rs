@@ -115,17 +115,28 @@ impl<'s> Exec<'s> {
     /// The value of a key for reading: counts a hit or a miss and moves the access clock.
     #[inline]
     pub fn get(&mut self, key: &Key<'_>) -> Option<Value<'_>> {
+        let entry = self.read(key)?;
+        self.touch_access(entry);
+        Some(entry.value())
+    }
+
+    /// As [`Exec::get`], without moving the access clock (EXISTS, TYPE, TTL).
+    pub fn look(&mut self, key: &Key<'_>) -> Option<Value<'_>> {
+        self.read(key).map(Entry::value)
+    }
+
+    #[inline]
+    fn read(&mut self, key: &Key<'_>) -> Option<Entry> {
         let Some(entry) = self.live(key) else {
             self.shard.stats.keyspace_misses += 1;
             self.event(NotifyFlags::KEY_MISS, "keymiss", key);
             return None;
         };
         self.shard.stats.keyspace_hits += 1;
-        self.touch_access(entry);
-        Some(entry.value())
+        Some(entry)
     }
 
-    /// As [`Exec::get`], without counting and without moving the access clock (OBJECT, TTL, TYPE, DEBUG …).
+    /// As [`Exec::get`], without counting and without moving the access clock (OBJECT, DEBUG …).
     pub fn peek(&mut self, key: &Key<'_>) -> Option<Value<'_>> {
         self.live(key).map(Entry::value)
     }
@@ -337,6 +348,11 @@ impl<'s> Exec<'s> {
     pub fn changed_by(&mut self, key: &Key<'_>, changes: u64) {
         self.outcome.dirty += changes;
         self.shard.signal_changed(self.db, key.bytes);
+    }
+
+    /// Counts changes that are no single key's (FLUSHALL, SWAPDB).
+    pub fn count_changes(&mut self, changes: u64) {
+        self.outcome.dirty += changes;
     }
 
     /// Changes so far in this execution.

@@ -6,6 +6,7 @@
 //! Where to look: a command lives in [`family`], its description's form in [`command`], what a handler may do in [`exec`],
 //! the keys themselves in [`keyspace`], and what a key can hold in [`value`].
 
+pub mod codec;
 pub mod command;
 pub mod error;
 pub mod exec;

@@ -3,6 +3,7 @@
 use crate::command::{Args, ArgsBuf, DynamicKeys};
 use crate::exec::{Exec, Outcome};
 use crate::family::ShardCommand;
+use crate::keyspace::evict::Pool;
 use crate::keyspace::waiters::{Awaited, Waiters};
 use crate::keyspace::watch::Watch;
 use crate::keyspace::{ClientId, Db, Key, KeyHasher, OwnedEntry, Value};
@@ -23,6 +24,10 @@ pub struct Shard {
     pub effects: Effects,
     pub trash: Trash,
     pub random: Random,
+    /// Candidates for eviction.
+    pub(crate) pool: Pool,
+    /// Database with which the active expiry cycle goes on.
+    pub(crate) expire_db: usize,
     events: Vec<Event>,
     /// Keys changed since [`Shard::begin_recording`].
     recorded: Option<HashSet<(usize, Box<[u8]>)>>,
@@ -36,6 +41,8 @@ pub struct Stats {
     pub expired_keys: u64,
     pub evicted_keys: u64,
     pub expired_time_cap_reached: u64,
+    /// Running share of expired keys among those the expiry cycle looks at (INFO's expired_stale_perc).
+    pub expired_stale_share: f64,
 }
 
 /// A keyspace event to be published.
@@ -94,6 +101,8 @@ impl Shard {
             effects: Effects::default(),
             trash: Trash::default(),
             random: Random::new(seed),
+            pool: Pool::default(),
+            expire_db: 0,
             events: Vec::new(),
             recorded: None,
         }

@@ -6,16 +6,13 @@ use crate::number::parse_f64;
 /// A timeout argument, in seconds with fractions, as milliseconds; 0 waits for ever.
 pub fn timeout_ms(text: &[u8], now: i64) -> Result<i64, Error> {
     let seconds = parse_f64(text).ok_or(Error::Text("ERR timeout is not a float or out of range"))?;
+    // What leaves the range of an i64 becomes the least one there, infinities included.
     let ms = (seconds * 1000.0).ceil();
-    // Both ends exclusive of what rounds to 2^63; an infinite timeout is out of range, too.
-    if ms >= i64::MAX as f64 || ms < i64::MIN as f64 {
-        return Err(Error::Text("ERR timeout is out of range"));
-    }
-    let ms = ms as i64;
-    if ms < 0 {
+    if ms < 0.0 || ms >= i64::MAX as f64 {
         return Err(Error::Text("ERR timeout is negative"));
     }
-    if ms > 0 && now.checked_add(ms).is_none() {
+    let ms = ms as i64;
+    if now.checked_add(ms).is_none() {
         return Err(Error::Text("ERR timeout is out of range"));
     }
     Ok(ms)
@@ -34,7 +31,8 @@ mod tests {
         assert_eq!(read("-0.0001"), Ok(0));
         assert_eq!(read("-1"), Err("ERR timeout is negative".into()));
         assert_eq!(read("x"), Err("ERR timeout is not a float or out of range".into()));
-        assert_eq!(read("9223372036854775807"), Err("ERR timeout is out of range".into()));
-        assert_eq!(read("9223372036854775"), Err("ERR timeout is out of range".into()));
+        assert_eq!(read("9223372036854775807"), Err("ERR timeout is negative".into()));
+        assert_eq!(read("inf"), Err("ERR timeout is negative".into()));
+        assert_eq!(read("9223372036854000"), Err("ERR timeout is out of range".into()));
     }
 }

@@ -3,7 +3,14 @@
 //! Adding a command: one static item in its family's file, and one line in that family's list.
 
 mod blocking;
+mod elements;
+pub mod generic;
+mod geo;
+mod hash;
 mod list;
+pub(crate) mod scan;
+mod set;
+mod sorted_set;
 mod string;
 
 use crate::command::Command;
@@ -14,7 +21,18 @@ pub type ShardCommand = Command<ShardHandler>;
 
 /// All of them.
 pub fn commands() -> impl Iterator<Item = &'static ShardCommand> {
-    [list::COMMANDS, string::COMMANDS].into_iter().flatten().copied()
+    [
+        generic::COMMANDS,
+        geo::COMMANDS,
+        hash::COMMANDS,
+        list::COMMANDS,
+        set::COMMANDS,
+        sorted_set::COMMANDS,
+        string::COMMANDS,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
 }
 
 #[cfg(test)]

@@ -87,13 +87,15 @@ pub struct Db {
     volatile: usize,
     /// Where the active expiry cycle goes on.
     pub(crate) expire_cursor: Cursor,
+    /// Running estimate of the share of volatile keys whose time is up.
+    pub(crate) stale_share: f64,
     /// Running estimate of the time to live of volatile keys, milliseconds (INFO's avg_ttl).
     pub avg_ttl_ms: i64,
 }
 
 impl Db {
     pub fn new(hasher: KeyHasher) -> Self {
-        Db { table: Table::new(), hasher, volatile: 0, expire_cursor: Cursor::START, avg_ttl_ms: 0 }
+        Db { table: Table::new(), hasher, volatile: 0, expire_cursor: Cursor::START, stale_share: 0.0, avg_ttl_ms: 0 }
     }
 
     pub fn len(&self) -> usize {

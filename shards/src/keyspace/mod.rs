@@ -2,6 +2,8 @@
 
 pub mod db;
 pub mod entry;
+pub mod evict;
+pub mod expire;
 pub mod serve;
 pub mod slot;
 pub mod waiters;

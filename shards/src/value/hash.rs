@@ -1,7 +1,367 @@
-//! Hashes: field to value. (The table form comes with the family.)
-use super::packed::Packed;
-pub enum Hash { Packed(Packed) }
+//! Hashes: fields to values.
+//!
+//! Owns the choice between the two forms. A small hash is one allocation, field, value, field, value…, searched by walking; a
+//! large one is a table of fields with a block each. As in Redis the thresholds decide when a hash becomes large, and it
+//! stays large. Refuses to know keys, clients and replies.
+//!
+//! Cost: small, a walk over at most `hash-max-listpack-entries` fields; large, one table lookup.
+
+use super::item::Item;
+use super::member::{Chooser, Members};
+use super::packed::{Packed, Pos};
+use crate::random::Random;
+use crate::settings::Settings;
+use crate::table::Cursor;
+use ahash::RandomState;
+
+#[derive(Clone)]
+pub enum Hash {
+    /// Field, value, field, value…
+    Packed(Packed),
+    Table(Box<Members<true>>),
+}
+
+const _: () = assert!(size_of::<Hash>() <= 16);
+
+/// Up to where a hash stays small, and how the fields of a large one are hashed.
+pub struct HashLimits {
+    pub entries: usize,
+    /// Bytes of the longest field or value.
+    pub value: usize,
+    pub hasher: RandomState,
+}
+
+impl HashLimits {
+    pub fn new(settings: &Settings, hasher: &RandomState) -> Self {
+        HashLimits {
+            entries: settings.hash_max_listpack_entries,
+            value: settings.hash_max_listpack_value,
+            hasher: hasher.clone(),
+        }
+    }
+}
+
+/// Bytes that a small hash never exceeds, however the thresholds are set.
+const PACKED_BYTES_MAX: usize = 1 << 30;
+
+impl Default for Hash {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Hash {
-    pub fn len(&self) -> usize { 0 }
-    pub fn free_some(&mut self, _budget: usize) -> bool { true }
+    pub const fn new() -> Self {
+        Hash::Packed(Packed::new())
+    }
+
+    /// Number of fields.
+    pub fn len(&self) -> usize {
+        match self {
+            Hash::Packed(packed) => packed.len() / 2,
+            Hash::Table(fields) => fields.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// As OBJECT ENCODING names it.
+    pub fn encoding(&self) -> &'static str {
+        match self {
+            Hash::Packed(_) => "listpack",
+            Hash::Table(_) => "hashtable",
+        }
+    }
+
+    /// Heap bytes, with the allocator's rounding where it is known.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Hash::Packed(packed) => packed.bytes(),
+            Hash::Table(fields) => size_of::<Members<true>>() + fields.bytes(),
+        }
+    }
+
+    #[inline]
+    pub fn get(&self, field: &[u8]) -> Option<Item<'_>> {
+        match self {
+            Hash::Packed(packed) => packed.at(value_pos(packed, field)?),
+            Hash::Table(fields) => fields.get(field).map(Item::Bytes),
+        }
+    }
+
+    pub fn contains(&self, field: &[u8]) -> bool {
+        match self {
+            Hash::Packed(packed) => packed.find(field, 2).is_some(),
+            Hash::Table(fields) => fields.contains(field),
+        }
+    }
+
+    /// Length of a field's value; 0 when there is no such field.
+    pub fn value_len(&self, field: &[u8]) -> usize {
+        self.get(field).map_or(0, Item::len)
+    }
+
+    /// Sets a field, new or not. True if it is new.
+    #[inline]
+    pub fn set(&mut self, field: &[u8], value: &[u8], limits: &HashLimits) -> bool {
+        self.make_room(field.len(), value.len(), limits);
+        match self {
+            Hash::Packed(packed) => {
+                let at = value_pos(packed, field);
+                self.write_packed(at, field, value, limits);
+                at.is_none()
+            }
+            Hash::Table(fields) => fields.put(field, value),
+        }
+    }
+
+    /// Sets a field to what `make` gives for its present value, and returns what else it gives. Where it fails, nothing is
+    /// changed. A small hash is walked once.
+    pub fn update<'v, R, E>(
+        &mut self,
+        field: &[u8],
+        limits: &HashLimits,
+        make: impl FnOnce(Option<Item<'_>>) -> Result<(R, &'v [u8]), E>,
+    ) -> Result<R, E> {
+        let Hash::Packed(packed) = self else {
+            let (result, value) = make(self.get(field))?;
+            self.set(field, value, limits);
+            return Ok(result);
+        };
+        let at = value_pos(packed, field);
+        let (result, value) = make(at.and_then(|at| packed.at(at)))?;
+        if self.make_room(field.len(), value.len(), limits) {
+            self.set(field, value, limits);
+        } else {
+            self.write_packed(at, field, value, limits);
+        }
+        Ok(result)
+    }
+
+    /// Converts a small hash for which a field or value would be too long. True if it did.
+    #[inline]
+    fn make_room(&mut self, field_len: usize, value_len: usize, limits: &HashLimits) -> bool {
+        let Hash::Packed(packed) = self else { return false };
+        let too_long = field_len.max(value_len) > limits.value;
+        if too_long || packed.encoded_bytes() + field_len + value_len > PACKED_BYTES_MAX {
+            self.convert(limits);
+            return true;
+        }
+        false
+    }
+
+    /// Writes a value at `at`, or a new field with it, and converts a small hash that has one field too many.
+    #[inline]
+    fn write_packed(&mut self, at: Option<Pos>, field: &[u8], value: &[u8], limits: &HashLimits) {
+        let Hash::Packed(packed) = self else { return };
+        let written = match at {
+            Some(at) => packed.replace(at, value),
+            None => packed.push(field) && packed.push(value),
+        };
+        assert!(written, "the size has been checked");
+        if packed.len() / 2 > limits.entries {
+            self.convert(limits);
+        }
+    }
+
+    /// True if the field was there.
+    pub fn remove(&mut self, field: &[u8]) -> bool {
+        match self {
+            Hash::Packed(packed) => packed.find(field, 2).is_some_and(|at| packed.remove(at, 2)),
+            Hash::Table(fields) => fields.remove(field),
+        }
+    }
+
+    /// Makes a small hash a large one.
+    pub fn convert(&mut self, limits: &HashLimits) {
+        if let Hash::Packed(packed) = self {
+            let mut fields = Members::new(limits.hasher.clone());
+            for (field, value) in pairs(packed) {
+                field.with_bytes(|field| value.with_bytes(|value| fields.put(field, value)));
+            }
+            *self = Hash::Table(Box::new(fields));
+        }
+    }
+
+    /// Visits every field with its value; a small hash in the order of insertion.
+    #[inline]
+    pub fn for_each(&self, visit: &mut dyn FnMut(Item<'_>, Item<'_>)) {
+        match self {
+            Hash::Packed(packed) => pairs(packed).for_each(|(field, value)| visit(field, value)),
+            Hash::Table(fields) => fields.for_each(&mut |field, value| visit(Item::Bytes(field), Item::Bytes(value))),
+        }
+    }
+
+    /// Every field with its value.
+    pub fn iter(&self) -> impl Iterator<Item = (Item<'_>, Item<'_>)> + '_ {
+        let (packed, fields) = match self {
+            Hash::Packed(packed) => (Some(pairs(packed)), None),
+            Hash::Table(fields) => (None, Some(fields.iter().map(|(field, value)| (Item::Bytes(field), Item::Bytes(value))))),
+        };
+        packed.into_iter().flatten().chain(fields.into_iter().flatten())
+    }
+
+    /// A field with its value, each with the same chance.
+    pub fn random(&self, random: &mut Random) -> Option<(Item<'_>, Item<'_>)> {
+        match self {
+            Hash::Packed(packed) => {
+                let field = packed.seek(2 * random.below(self.len() as u64) as usize)?;
+                Some((packed.at(field)?, packed.at(packed.next(field)?)?))
+            }
+            Hash::Table(fields) => fields.random(random).map(|(field, value)| (Item::Bytes(field), Item::Bytes(value))),
+        }
+    }
+
+    /// Visits `count` different fields, each choice with the same chance; all of them if there are no more.
+    pub fn sample(&self, count: usize, random: &mut Random, visit: &mut dyn FnMut(Item<'_>, Item<'_>)) {
+        match self {
+            Hash::Packed(packed) => {
+                let mut chooser = Chooser::new(count, self.len());
+                pairs(packed).filter(|_| chooser.takes_next(random)).for_each(|(field, value)| visit(field, value));
+            }
+            Hash::Table(fields) => {
+                fields.sample(count, random, &mut |field, value| visit(Item::Bytes(field), Item::Bytes(value)));
+            }
+        }
+    }
+
+    /// Visits about `want` fields from `cursor` on (a small hash: all of them). `None`: the end was reached.
+    pub fn scan(&self, cursor: Cursor, want: usize, visit: &mut dyn FnMut(Item<'_>, Item<'_>)) -> Option<Cursor> {
+        match self {
+            Hash::Packed(_) => {
+                self.for_each(visit);
+                None
+            }
+            Hash::Table(fields) => fields.scan(cursor, want, &mut |field, value| visit(Item::Bytes(field), Item::Bytes(value))),
+        }
+    }
+
+    /// Frees about `budget` fields; true when none is left.
+    pub fn free_some(&mut self, budget: usize) -> bool {
+        match self {
+            Hash::Packed(packed) => {
+                packed.clear();
+                true
+            }
+            Hash::Table(fields) => fields.free_some(budget),
+        }
+    }
+
+    /// Panics unless fields are paired with values and distinct. For tests.
+    pub fn check_invariants(&self) {
+        match self {
+            Hash::Packed(packed) => {
+                packed.check_invariants();
+                assert!(packed.len() % 2 == 0);
+                for (index, (field, _)) in pairs(packed).enumerate() {
+                    assert_eq!(field.with_bytes(|field| packed.find(field, 2)), packed.seek(2 * index), "a field twice");
+                }
+            }
+            Hash::Table(fields) => fields.check_invariants(),
+        }
+    }
+}
+
+/// Where the value of a field is.
+#[inline]
+fn value_pos(packed: &Packed, field: &[u8]) -> Option<Pos> {
+    packed.next(packed.find(field, 2)?)
+}
+
+fn pairs(packed: &Packed) -> impl Iterator<Item = (Item<'_>, Item<'_>)> {
+    let mut items = packed.iter();
+    std::iter::from_fn(move || Some((items.next()?, items.next()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn limits(entries: usize, value: usize) -> HashLimits {
+        HashLimits { entries, value, hasher: RandomState::with_seeds(1, 2, 3, 4) }
+    }
+
+    #[test]
+    fn it_becomes_large_at_the_thresholds_and_stays_so() {
+        let limits = limits(2, 4);
+        let mut hash = Hash::new();
+        assert!(hash.set(b"a", b"1234", &limits) && hash.set(b"b", b"", &limits) && !hash.set(b"a", b"x", &limits));
+        assert_eq!((hash.encoding(), hash.len()), ("listpack", 2));
+        let mut more = hash.clone();
+        assert!(more.set(b"c", b"", &limits));
+        assert_eq!((more.encoding(), more.len()), ("hashtable", 3));
+        assert!(more.remove(b"c") && more.remove(b"b"));
+        assert_eq!((more.encoding(), more.get(b"a")), ("hashtable", Some(Item::Bytes(b"x"))));
+        for (field, value) in [(&b"a"[..], &b"12345"[..]), (b"12345", b"")] {
+            let mut longer = hash.clone();
+            longer.set(field, value, &limits);
+            longer.check_invariants();
+            assert_eq!((longer.encoding(), longer.value_len(field)), ("hashtable", value.len()));
+        }
+    }
+
+    #[test]
+    fn memory_per_field() {
+        let limits = limits(512, 64);
+        let mut small = Hash::new();
+        (10..20).for_each(|i| assert!(small.set(format!("fld:{i}").as_bytes(), b"val:xx", &limits)));
+        assert_eq!(small.bytes(), 160);
+        let mut large = Hash::new();
+        let count = 100_000;
+        (0..count).for_each(|i| assert!(large.set(format!("f{i:010}").as_bytes(), b"value", &limits)));
+        let per_field = large.bytes() as f64 / f64::from(count);
+        assert!(per_field < 36.5, "{per_field}");
+    }
+
+    proptest! {
+        #[test]
+        fn both_forms_behave_as_a_map(
+            entries in 0usize..12,
+            steps in prop::collection::vec(("[a-c0-9]{0,2}", "[a-z0-9]{0,6}", any::<bool>()), 0..60),
+        ) {
+            let limits = limits(entries, 4);
+            let (mut hash, mut model) = (Hash::new(), BTreeMap::new());
+            let mut random = Random::new(9);
+            for (field, value, remove) in steps {
+                if remove && value.len() % 2 == 0 {
+                    let old = model.get(&field).cloned();
+                    let seen = hash.update(field.as_bytes(), &limits, |old| match old.map(Item::to_vec) {
+                        Some(old) if old.is_empty() => Err(()),
+                        old => Ok((old, value.as_bytes())),
+                    });
+                    match seen {
+                        Ok(seen) => {
+                            prop_assert_eq!(seen, old.map(String::into_bytes));
+                            model.insert(field.clone(), value);
+                        }
+                        Err(()) => prop_assert_eq!(old.as_deref(), Some("")),
+                    }
+                } else if remove {
+                    prop_assert_eq!(hash.remove(field.as_bytes()), model.remove(&field).is_some());
+                } else {
+                    let is_new = hash.set(field.as_bytes(), value.as_bytes(), &limits);
+                    prop_assert_eq!(is_new, model.insert(field.clone(), value).is_none());
+                }
+                hash.check_invariants();
+                prop_assert_eq!(hash.len(), model.len());
+                prop_assert_eq!(hash.contains(field.as_bytes()), model.contains_key(&field));
+                prop_assert_eq!(hash.get(field.as_bytes()).map(Item::to_vec), model.get(&field).map(|v| v.clone().into_bytes()));
+                let text = |item: Item<'_>| String::from_utf8(item.to_vec()).unwrap();
+                let all: BTreeMap<_, _> = hash.iter().map(|(field, value)| (text(field), text(value))).collect();
+                prop_assert_eq!(&all, &model);
+                let mut sampled = BTreeMap::new();
+                hash.sample(3, &mut random, &mut |field, value| assert!(sampled.insert(text(field), text(value)).is_none()));
+                prop_assert_eq!(sampled.len(), model.len().min(3));
+                let drawn = hash.random(&mut random).map(|(field, value)| (text(field), text(value)));
+                prop_assert!(sampled.into_iter().chain(drawn).all(|(field, value)| model[&field] == value));
+                let mut scanned = BTreeMap::new();
+                prop_assert!(hash.scan(Cursor::START, 1000, &mut |f, v| _ = scanned.insert(text(f), text(v))).is_none());
+                prop_assert_eq!(&scanned, &model);
+            }
+        }
+    }
 }
