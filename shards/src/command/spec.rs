@@ -312,6 +312,8 @@ pub enum ArgKind {
     /// A key, with the index of its key spec.
     Key(u8),
     Pattern,
+    /// A pattern of key names, with the index of the key spec for what it names.
+    KeyPattern(u8),
     UnixTime,
     PureToken,
     OneOf(&'static [Arg]),

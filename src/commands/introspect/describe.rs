@@ -162,6 +162,7 @@ fn argument(r: &mut Reply<'_>, arg: &Arg) {
         ArgKind::Double => ("double", None, None),
         ArgKind::Key(spec) => ("key", Some(spec), None),
         ArgKind::Pattern => ("pattern", None, None),
+        ArgKind::KeyPattern(spec) => ("pattern", Some(spec), None),
         ArgKind::UnixTime => ("unix-time", None, None),
         ArgKind::PureToken => ("pure-token", None, None),
         ArgKind::OneOf(inner) => ("oneof", None, Some(inner)),
@@ -192,5 +193,47 @@ fn argument(r: &mut Reply<'_>, arg: &Arg) {
     if let Some(inner) = inner {
         r.bulk(b"arguments");
         arguments(r, inner);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::registry::Registry;
+
+    /// What redis-server 7.0.15 sends for `COMMAND INFO lmove` after HELLO 3.
+    const LMOVE: &str = "*10\r\n$5\r\nlmove\r\n:5\r\n~2\r\n+write\r\n+denyoom\r\n:1\r\n:2\r\n:1\r\n~3\r\n+@write\r\n+@list\r\n+@slow\r\n~0\r\n~2\r\n\
+        %3\r\n$5\r\nflags\r\n~3\r\n+RW\r\n+access\r\n+delete\r\n$12\r\nbegin_search\r\n%2\r\n$4\r\ntype\r\n$5\r\nindex\r\n$4\r\nspec\r\n\
+        %1\r\n$5\r\nindex\r\n:1\r\n$9\r\nfind_keys\r\n%2\r\n$4\r\ntype\r\n$5\r\nrange\r\n$4\r\nspec\r\n%3\r\n$7\r\nlastkey\r\n:0\r\n\
+        $7\r\nkeystep\r\n:1\r\n$5\r\nlimit\r\n:0\r\n%3\r\n$5\r\nflags\r\n~2\r\n+RW\r\n+insert\r\n$12\r\nbegin_search\r\n%2\r\n$4\r\n\
+        type\r\n$5\r\nindex\r\n$4\r\nspec\r\n%1\r\n$5\r\nindex\r\n:2\r\n$9\r\nfind_keys\r\n%2\r\n$4\r\ntype\r\n$5\r\nrange\r\n$4\r\n\
+        spec\r\n%3\r\n$7\r\nlastkey\r\n:0\r\n$7\r\nkeystep\r\n:1\r\n$5\r\nlimit\r\n:0\r\n~0\r\n";
+
+    #[test]
+    fn a_command_is_described_byte_by_byte_as_in_redis() {
+        let registry = Registry::new();
+        let mut out = Vec::new();
+        info(&mut Reply::new(&mut out, true), registry.by_full_name(b"lmove").expect("there"));
+        assert_eq!(String::from_utf8_lossy(&out), LMOVE);
+    }
+
+    #[test]
+    fn every_documentation_has_as_many_fields_as_it_says() {
+        for command in Registry::new().all() {
+            let mut out = Vec::new();
+            docs(&mut Reply::new(&mut out, false), command);
+            assert_eq!(skip(&out), out.len(), "{}", command.spec.name);
+        }
+    }
+
+    /// The length of the first value of RESP2 text.
+    fn skip(text: &[u8]) -> usize {
+        let line = text.windows(2).position(|window| window == b"\r\n").expect("a whole line");
+        let number = || String::from_utf8_lossy(&text[1..line]).parse::<usize>().expect("a length");
+        match text[0] {
+            b'*' => (0..number()).fold(line + 2, |at, _| at + skip(&text[at..])),
+            b'$' => line + 2 + number() + 2,
+            _ => line + 2,
+        }
     }
 }

@@ -8,7 +8,7 @@ mod describe;
 use super::help::write_help;
 use super::registry::{Registered, Registry};
 use super::{Action, Call, NodeCommand};
-use kvshard::command::{AclCategory, Arg, ArgFlags, ArgKind, Command, KeyAccess, KeyUse, key_uses};
+use kvshard::command::{AclCategory, Arg, ArgFlags, ArgKind, BeginSearch, Command, FindKeys, KeyAccess, KeyUse, key_uses};
 use kvshard::{Error, Flags, Group, Reply, Route, Spec, glob};
 
 pub static COMMANDS: &[&NodeCommand] = &[
@@ -247,8 +247,13 @@ fn keys_of_line(c: &Call<'_>) -> Result<Vec<KeyUse>, Error> {
     }
     let mut keys = Vec::new();
     let found = key_uses(spec, line, &mut keys);
+    // A count of 0 is not taken for a command without keys, although others of its keys may be there.
+    let counts_none = spec.keys.iter().any(|key| match (key.begin, key.find) {
+        (BeginSearch::Index(index), FindKeys::Count { count, .. }) => line.at((index + count) as usize) == b"0",
+        _ => false,
+    });
     keys.retain(|key| is_key(key.access));
-    if found.is_err() || keys.is_empty() {
+    if found.is_err() || keys.is_empty() || counts_none {
         if spec.flags.has(Flags::NO_MANDATORY_KEYS) {
             return Ok(Vec::new());
         }

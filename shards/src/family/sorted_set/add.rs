@@ -42,6 +42,11 @@ pub static ZADD: ShardCommand = Command {
             Arg::new("score_member", ArgKind::Block(&[Arg::new("score", ArgKind::Double), Arg::new("member", ArgKind::String)]))
                 .flags(ArgFlags::MULTIPLE),
         ],
+        history: &[
+            ("2.4.0", "Takes several members."),
+            ("3.0.2", "Options `XX`, `NX`, `CH` and `INCR`."),
+            ("6.2.0", "Options `GT` and `LT`."),
+        ],
         ..Spec::DEFAULT
     },
     run: zadd,
