@@ -188,7 +188,7 @@ bits!(Flags {
     ASKING = 12, "asking";
     FAST = 13, "fast";
     NO_AUTH = 14, "no_auth";
-    MAY_REPLICATE = 15, "may_replicate";
+    MAY_REPLICATE = 15, "";
     NO_MANDATORY_KEYS = 16, "no_mandatory_keys";
     NO_ASYNC_LOADING = 17, "no_async_loading";
     NO_MULTI = 18, "no_multi";
