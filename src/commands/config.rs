@@ -80,6 +80,7 @@ pub static CONFIG_SET: NodeCommand = Command {
         )
         .flags(ArgFlags::MULTIPLE)],
         history: &[("7.0.0", "Several directives in one call.")],
+        is_secret: Some(|args, index| index >= 3 && index % 2 == 1 && Config::is_sensitive(args.at(index - 1))),
         route: Route::Node,
         ..Spec::DEFAULT
     },
@@ -230,4 +231,20 @@ fn help(_c: &mut Call<'_>, r: &mut Reply<'_>) -> Result<Action, Error> {
     ];
     write_help(r, "CONFIG", &lines);
     Ok(Action::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::registry::Registry;
+    use kvshard::command::ArgsBuf;
+
+    #[test]
+    fn secret_values_are_not_shown() {
+        let line = ArgsBuf::from_slices(&[b"config", b"set", b"port", b"1", b"RequirePass", b"x", b"masterauth", b"y"]);
+        let registry = Registry::new();
+        let command = registry.find(line.args()).expect("there");
+        let shown = command.redacted(line.args()).expect("may hold some");
+        let shown: Vec<_> = shown.args().iter().map(String::from_utf8_lossy).collect();
+        assert_eq!(shown.join(" "), "config set port 1 RequirePass (redacted) masterauth (redacted)");
+    }
 }

@@ -4,7 +4,7 @@
 //! process, so commands are referred to by `&'static`.
 
 use super::NodeCommand;
-use kvshard::command::{BeginSearch, FindKeys, Merge};
+use kvshard::command::{ArgsBuf, BeginSearch, FindKeys, Merge};
 use kvshard::family::ShardCommand;
 use kvshard::{Args, Flags, Route, Spec};
 
@@ -138,6 +138,16 @@ impl Registered {
 
     pub fn is_subcommand(&self) -> bool {
         self.spec.name.contains('|')
+    }
+
+    /// The arguments without their secrets, if they may hold any.
+    pub fn redacted(&self, args: Args<'_>) -> Option<ArgsBuf> {
+        let is_secret = self.spec.is_secret?;
+        let mut shown = ArgsBuf::default();
+        for (index, arg) in args.iter().enumerate() {
+            shown.push(if is_secret(args, index) { b"(redacted)" } else { arg });
+        }
+        Some(shown)
     }
 
     pub fn flags(&self) -> Flags {

@@ -379,7 +379,7 @@ impl Engine {
             id: core.node.slowlog_next_id.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
             at,
             micros: nanos / 1000,
-            args: shortened(args),
+            args: shortened(command.redacted(args).as_ref().map_or(args, ArgsBuf::args)),
             address: connection.map(|c| c.peer.to_string()).unwrap_or_default(),
             client_name: connection.and_then(|c| c.name.as_deref().map(<[u8]>::to_vec)).unwrap_or_default(),
         };

@@ -5,6 +5,7 @@ use super::mesh::{Job, Request};
 use crate::commands::registry::Registered;
 use crate::core::Core;
 use crate::core::connection::Special;
+use kvshard::command::ArgsBuf;
 use kvshard::{Args, Flags};
 use kvshard::settings::NotifyFlags;
 use kvshard::shard::Event;
@@ -73,7 +74,8 @@ impl Engine {
         let connection = &self.core.connections[index];
         let micros = crate::observe::clock::wall_micros();
         let mut line = format!("+{}.{:06} [{} {}]", micros / 1_000_000, micros % 1_000_000, connection.db, connection.peer).into_bytes();
-        for arg in args.iter() {
+        let redacted = command.redacted(args);
+        for arg in redacted.as_ref().map_or(args, ArgsBuf::args).iter() {
             line.push(b' ');
             crate::protocol::quote(arg, &mut line);
         }

@@ -32,6 +32,8 @@ pub struct Spec {
     pub spans_databases: bool,
     /// For commands whose further keys follow from the data (SORT's patterns).
     pub dynamic_keys: Option<DynamicKeys>,
+    /// Whether the argument at this position is to be kept out of logs and MONITOR.
+    pub is_secret: Option<fn(Args<'_>, usize) -> bool>,
     pub args: &'static [Arg],
     /// COMMAND INFO's command tips, as `name:value` or a bare word.
     pub tips: &'static [&'static str],
@@ -57,6 +59,7 @@ impl Spec {
         route: Route::Keys,
         spans_databases: false,
         dynamic_keys: None,
+        is_secret: None,
         args: &[],
         tips: &[],
         history: &[],

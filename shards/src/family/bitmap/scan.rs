@@ -39,6 +39,7 @@ pub static BITCOUNT: ShardCommand = Command {
             )
             .flags(ArgFlags::OPTIONAL),
         ],
+        history: &[("7.0.0", "The unit of the range, `BYTE` or `BIT`.")],
         ..Spec::DEFAULT
     },
     run: bitcount,
@@ -115,6 +116,7 @@ pub static BITPOS: ShardCommand = Command {
             )
             .flags(ArgFlags::OPTIONAL),
         ],
+        history: &[("7.0.0", "The unit of the range, `BYTE` or `BIT`.")],
         ..Spec::DEFAULT
     },
     run: bitpos,

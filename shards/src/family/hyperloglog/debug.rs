@@ -16,7 +16,7 @@ pub static PFDEBUG: ShardCommand = Command {
         summary: "Shows or converts the inner form of a HyperLogLog.",
         complexity: "O(1)",
         arity: 3,
-        flags: Flags::WRITE.with(Flags::DENYOOM).with(Flags::ADMIN),
+        flags: Flags::WRITE.with(Flags::DENYOOM).with(Flags::ADMIN).with(Flags::SYSTEM),
         acl: AclCategory::HYPERLOGLOG,
         keys: &[KeySpec::one(2, KeyAccess::RW.with(KeyAccess::ACCESS))],
         args: &[Arg::new("subcommand", ArgKind::String), Arg::new("key", ArgKind::Key(0))],
@@ -77,7 +77,7 @@ pub static PFSELFTEST: ShardCommand = Command {
         summary: "Tests the HyperLogLog implementation.",
         complexity: "O(1)",
         arity: 1,
-        flags: Flags::ADMIN,
+        flags: Flags::ADMIN.with(Flags::SYSTEM),
         acl: AclCategory::HYPERLOGLOG,
         route: Route::AllShards(Merge::First),
         ..Spec::DEFAULT
