@@ -98,8 +98,10 @@ impl Gather {
 
 /// All node commands.
 pub fn commands() -> impl Iterator<Item = &'static NodeCommand> {
-    [connection::COMMANDS, transaction::COMMANDS].into_iter().flatten().copied()
+    [connection::COMMANDS, client::COMMANDS, transaction::COMMANDS].into_iter().flatten().copied()
 }
 
+pub mod client;
 pub mod connection;
+pub mod help;
 pub mod transaction;
