@@ -98,9 +98,20 @@ impl Gather {
 
 /// All node commands.
 pub fn commands() -> impl Iterator<Item = &'static NodeCommand> {
-    [config::COMMANDS, connection::COMMANDS, info::COMMANDS, introspect::COMMANDS, transaction::COMMANDS].into_iter().flatten().copied()
+    [
+        client::COMMANDS,
+        config::COMMANDS,
+        connection::COMMANDS,
+        info::COMMANDS,
+        introspect::COMMANDS,
+        transaction::COMMANDS,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
 }
 
+pub mod client;
 pub mod config;
 pub mod connection;
 pub mod help;

@@ -231,15 +231,15 @@ impl Engine {
     #[inline]
     fn command(&mut self, index: usize, found: Option<&'static Registered>, args: Args<'_>, key: Option<KeyHint>, uses: &mut Vec<KeyUse>) -> bool {
         let Some(command) = found else {
-            let error = match self.refusal_before_lookup(index) {
-                Some(error) => error,
-                None => gate::unknown_command(args),
-            };
-            self.refuse(index, None, &error);
+            if gate::is_cross_protocol(args) {
+                crate::observe::log::warning("A connection that speaks HTTP (POST or Host:) was closed: possibly an attack by way of a browser.");
+                self.core.close(index, false);
+            } else {
+                self.refuse(index, None, &gate::unknown_command(args));
+            }
             return true;
         };
         if let Err(error) = gate::check_form(command, args) {
-            let error = self.refusal_before_lookup(index).unwrap_or(error);
             self.refuse(index, Some(command), &error);
             return true;
         }
@@ -455,11 +455,6 @@ impl Engine {
         true
     }
 
-    /// The error that comes before any other: the client has to authenticate.
-    fn refusal_before_lookup(&self, _index: usize) -> Option<Error> {
-        None
-    }
-
     #[cold]
     fn gated(&mut self, index: usize, command: &'static Registered, args: Args<'_>, key: Option<KeyHint>) -> Verdict {
         let verdict = gate::check(&self.core.connections[index], command, args, self.special);
@@ -554,12 +549,11 @@ impl Engine {
             ReplyMode::On => false,
             ReplyMode::Off => true,
             ReplyMode::SkipNext => {
-                connection.reply_mode = ReplyMode::Skip;
-                true
+                connection.set_reply_mode(ReplyMode::Skip);
+                false
             }
             ReplyMode::Skip => {
-                connection.reply_mode = ReplyMode::On;
-                connection.special.set(Special::REPLY_MODE, false);
+                connection.set_reply_mode(ReplyMode::On);
                 true
             }
         }
