@@ -6,6 +6,7 @@
 use mimalloc::MiMalloc;
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
+use std::ffi::{CStr, c_char, c_void};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 pub struct CountingAllocator;
@@ -48,6 +49,23 @@ pub fn used() -> u64 {
     sum.max(0) as u64
 }
 
+/// Bytes of the process that are in the machine's memory, if the kernel says so.
+pub fn resident() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * system_figure(libc::_SC_PAGESIZE))
+}
+
+/// Bytes of memory the machine has.
+pub fn of_the_machine() -> u64 {
+    system_figure(libc::_SC_PHYS_PAGES) * system_figure(libc::_SC_PAGESIZE)
+}
+
+fn system_figure(name: i32) -> u64 {
+    // SAFETY: the call takes a number and touches no memory of ours; an unknown name gives -1.
+    unsafe { libc::sysconf(name) }.max(0) as u64
+}
+
 /// The size an allocation of `size` bytes takes: classes every 8 bytes up to 64, then four per doubling.
 #[inline]
 fn class_size(size: usize) -> i64 {
@@ -56,6 +74,34 @@ fn class_size(size: usize) -> i64 {
     }
     let step = 1usize << ((size - 1).ilog2() - 2);
     size.next_multiple_of(step) as i64
+}
+
+/// Bytes that the allocator has from the system.
+pub fn committed() -> u64 {
+    let mut committed = 0;
+    let mut rest = [0usize; 7];
+    let [elapsed, user, system, rss, peak_rss, peak_commit, faults] = &mut rest;
+    // SAFETY: every pointer is to a live `usize` of its own.
+    unsafe { libmimalloc_sys::mi_process_info(elapsed, user, system, rss, peak_rss, &mut committed, peak_commit, faults) };
+    committed as u64
+}
+
+/// Gives memory that this thread's heap holds and does not use back to the system.
+pub fn purge() {
+    // SAFETY: the call takes a flag and works on the calling thread's heap.
+    unsafe { libmimalloc_sys::mi_collect(true) };
+}
+
+/// The allocator's report on itself.
+pub fn allocator_report() -> String {
+    unsafe extern "C" fn append(text: *const c_char, out: *mut c_void) {
+        // SAFETY: mimalloc passes a C string, and `out` as it was given below: the `Vec` that lives in the caller's frame.
+        unsafe { (*out.cast::<Vec<u8>>()).extend_from_slice(CStr::from_ptr(text).to_bytes()) };
+    }
+    let mut out: Vec<u8> = Vec::new();
+    // SAFETY: `append` takes what is given with it, and is called before this returns, on this thread.
+    unsafe { libmimalloc_sys::mi_stats_print_out(Some(append), (&raw mut out).cast()) };
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 // SAFETY: every call is passed on unchanged to mimalloc, which keeps GlobalAlloc's contract; counting touches no memory of the
