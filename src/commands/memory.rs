@@ -137,11 +137,11 @@ fn write_stats(usage: &Usage, r: &mut Reply<'_>) {
     let (keys, overhead) = (usage.keys(), usage.overhead());
     let dataset = used.saturating_sub(overhead);
     r.map(STATS_FIELDS + with_keys().count());
-    let mut number = |r: &mut Reply<'_>, name: &str, value: i64| {
+    let number = |r: &mut Reply<'_>, name: &str, value: i64| {
         r.bulk(name.as_bytes());
         r.integer(value);
     };
-    let mut share = |r: &mut Reply<'_>, name: &str, value: f64| {
+    let share = |r: &mut Reply<'_>, name: &str, value: f64| {
         r.bulk(name.as_bytes());
         r.double(value);
     };

@@ -107,8 +107,10 @@ impl Gather {
 /// All node commands.
 pub fn commands() -> impl Iterator<Item = &'static NodeCommand> {
     [
+        config::COMMANDS,
         connection::COMMANDS,
         debug::COMMANDS,
+        info::COMMANDS,
         latency::COMMANDS,
         memory::COMMANDS,
         server::COMMANDS,
@@ -120,9 +122,11 @@ pub fn commands() -> impl Iterator<Item = &'static NodeCommand> {
     .copied()
 }
 
+pub mod config;
 pub mod connection;
 pub mod debug;
 pub mod help;
+pub mod info;
 pub mod latency;
 pub mod memory;
 pub mod server;

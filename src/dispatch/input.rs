@@ -231,6 +231,10 @@ impl Engine {
     #[inline]
     fn command(&mut self, index: usize, found: Option<&'static Registered>, args: Args<'_>, key: Option<KeyHint>, uses: &mut Vec<KeyUse>) -> bool {
         let Some(command) = found else {
+            if gate::is_http(args.at(0)) {
+                self.drop_http(index);
+                return true;
+            }
             let error = match self.refusal_before_lookup(index) {
                 Some(error) => error,
                 None => gate::unknown_command(args),
@@ -245,7 +249,7 @@ impl Engine {
         }
         let connection = &self.core.connections[index];
         if connection.special.0 != 0 || self.special.any() || connection.transaction.is_some() {
-            match self.gated(index, command, args) {
+            match self.gated(index, command, args, key) {
                 Verdict::Run => {}
                 Verdict::Queue => {
                     self.queue(index, command, args);
@@ -484,17 +488,32 @@ impl Engine {
     }
 
     #[cold]
-    fn gated(&mut self, index: usize, command: &'static Registered, args: Args<'_>) -> Verdict {
+    fn gated(&mut self, index: usize, command: &'static Registered, args: Args<'_>, key: Option<KeyHint>) -> Verdict {
         let verdict = gate::check(&self.core.connections[index], command, args, self.special);
         if verdict == Verdict::Run || verdict == Verdict::Queue {
-            if self.special.memory_limited && command.flags().has(Flags::DENYOOM) && !self.make_room() {
-                return Verdict::Refuse(Error::Text("OOM command not allowed when used memory > 'maxmemory'."));
+            if self.special.memory_limited && command.flags().has(Flags::DENYOOM) {
+                // A shard that will run the command makes room itself.
+                let hasher = &self.core.scratch.hasher;
+                let elsewhere = key.is_some_and(|(_, slot, _)| hasher.shard_of(slot) != self.core.id) && verdict == Verdict::Run;
+                if !elsewhere && !self.make_room() {
+                    return Verdict::Refuse(Error::Text(gate::OUT_OF_MEMORY));
+                }
             }
             if self.special.monitored && verdict == Verdict::Run {
                 self.feed_monitors(index, command, args);
             }
         }
         verdict
+    }
+
+    /// Closes the connection of a client that talks HTTP; says so from time to time.
+    #[cold]
+    fn drop_http(&mut self, index: usize) {
+        if self.core.now - self.http_warned_ms > gate::HTTP_WARNING_PAUSE_MS {
+            crate::observe::log::warning(gate::HTTP_WARNING);
+            self.http_warned_ms = self.core.now;
+        }
+        self.core.close(index, false);
     }
 
     /// Replies an error to a command that was not run.

@@ -12,7 +12,6 @@ use super::ShardCommand;
 
 pub use dump::dump_payload;
 pub use object::encoding;
-pub use sort::sort_pattern_keys;
 
 pub static COMMANDS: &[&ShardCommand] = &[
     &keys::DEL,

@@ -1,0 +1,176 @@
+//! A server process of the test's own: kvcore, or redis-server to compare with.
+
+use super::{Client, PATIENCE, Value};
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Which program a server is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Program {
+    Kvcore { cores: usize },
+    Redis,
+}
+
+/// A running server. It is killed when this is dropped.
+pub struct Server {
+    pub program: Program,
+    pub port: u16,
+    pub dir: tempfile::TempDir,
+    child: Child,
+}
+
+/// Starts may lose the race for a port to another process that often.
+const ATTEMPTS: usize = 8;
+
+/// The path of the kvcore under test.
+pub fn kvcore_path() -> PathBuf {
+    std::env::var_os("KVCORE_BIN").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_kvcore")), PathBuf::from)
+}
+
+impl Server {
+    /// kvcore on a free loopback port, with an empty directory, no persistence, and `extra` arguments. If the first of them is
+    /// no option, it is a configuration file.
+    pub fn kvcore(cores: usize, extra: &[&str]) -> Server {
+        Server::start(Program::Kvcore { cores }, extra)
+    }
+
+    /// redis-server likewise.
+    pub fn redis(extra: &[&str]) -> Server {
+        Server::start(Program::Redis, extra)
+    }
+
+    pub fn start(program: Program, extra: &[&str]) -> Server {
+        for _ in 0..ATTEMPTS {
+            let dir = tempfile::Builder::new().prefix("kvcore-test-").tempdir().expect("a temporary directory");
+            let port = free_port();
+            let log = File::create(dir.path().join("out.log")).expect("a log file");
+            let mut command = match program {
+                Program::Redis => Command::new("redis-server"),
+                Program::Kvcore { cores } => {
+                    let path = kvcore_path();
+                    let mut command = Command::new(&path);
+                    if path.file_name().is_none_or(|name| name != "redis-server") {
+                        command.args(["--cores", &cores.to_string()]);
+                    }
+                    command
+                }
+            };
+            let (file, options) = extra.split_at(usize::from(extra.first().is_some_and(|first| !first.starts_with("--"))));
+            command
+                .args(file)
+                .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+                .args(options)
+                .current_dir(dir.path())
+                .env("LC_ALL", "C")
+                .stdin(Stdio::null())
+                .stdout(log.try_clone().expect("a second handle of the log"))
+                .stderr(log);
+            let child = command.spawn().unwrap_or_else(|error| panic!("{program:?}: {error}"));
+            let mut server = Server { program, port, dir, child };
+            if server.becomes_ready() {
+                return server;
+            }
+            let log = server.log();
+            assert!(log.contains("ddress already in use"), "{program:?} did not start:\n{log}");
+        }
+        panic!("{program:?}: no free port in {ATTEMPTS} attempts");
+    }
+
+    /// Waits for the answer to PING; false when the process has ended.
+    fn becomes_ready(&mut self) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Ok(Some(_)) = self.child.try_wait() {
+                return false;
+            }
+            if let Ok(mut client) = Client::connect(self.port)
+                && client.try_send_raw(b"*1\r\n$4\r\nPING\r\n").is_ok()
+                && let Ok(reply) = client.try_message()
+            {
+                // Without a password it is this process and no other that must have answered.
+                let needs_password = reply.is_error();
+                if needs_password || self.is_process(&mut client) {
+                    return true;
+                }
+            }
+            if Instant::now() > deadline {
+                panic!("{:?} did not answer PING within {PATIENCE:?}:\n{}", self.program, self.log());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn is_process(&self, client: &mut Client) -> bool {
+        let info = client.run("INFO server");
+        info.is_error() || info.text().contains(&format!("process_id:{}\r\n", self.child.id()))
+    }
+
+    /// A new connection.
+    #[track_caller]
+    pub fn client(&self) -> Client {
+        Client::connect(self.port).unwrap_or_else(|error| panic!("connecting to {:?}: {error}\n{}", self.program, self.log()))
+    }
+
+    /// A new connection that speaks RESP3.
+    #[track_caller]
+    pub fn client3(&self) -> Client {
+        let mut client = self.client();
+        let reply = client.run("HELLO 3");
+        assert!(matches!(reply, Value::Map(_)), "HELLO 3 answered {reply}");
+        client
+    }
+
+    pub fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What the process has printed.
+    pub fn log(&self) -> String {
+        let bytes = std::fs::read(self.dir.path().join("out.log")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The exit code, once the process has ended by itself.
+    pub fn wait_for_exit(&mut self) -> Option<i32> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return status.code();
+            }
+            assert!(Instant::now() < deadline, "{:?} did not end:\n{}", self.program, self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Fails if the process has ended or printed that a thread panicked.
+    #[track_caller]
+    pub fn check_healthy(&mut self) {
+        let ended = self.child.try_wait().expect("the state of a child");
+        let log = self.log();
+        assert!(ended.is_none() && !log.contains("panicked at"), "{:?} is not well ({ended:?}):\n{log}", self.program);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let panicked = self.log().contains("panicked at");
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail: Vec<&str> = log.lines().rev().take(15).collect();
+            eprintln!("last lines of {:?}:", self.program);
+            tail.iter().rev().for_each(|line| eprintln!("  {line}"));
+        } else if panicked {
+            panic!("{:?} panicked:\n{}", self.program, self.log());
+        }
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    listener.local_addr().expect("its address").port()
+}
