@@ -4,17 +4,18 @@ use crate::commands::registry::{RenameError, Registry};
 use crate::config::Config;
 use crate::config::command_line::Launch;
 use crate::config::load::LoadError;
-use crate::config::values::LogLevel;
-use crate::core::Core;
+use crate::core::{Core, KeyspaceFacts};
 use crate::core::counters::Counters;
 use crate::core::pubsub::PubSub;
-use crate::core::shared::{Node, Pause, PerCore, Shutdown, shard_settings};
+use crate::core::shared::{Node, Pause, PerCore, Relisten, Shutdown, log_level, shard_settings};
 use crate::dispatch::Engine;
 use crate::dispatch::mesh::{Doorbell, Mesh, meshes};
 use crate::observe::latency::LatencyMonitor;
+use crate::observe::rates::Rates;
 use crate::observe::slowlog::SlowLog;
 use crate::observe::{clock, log, memory};
 use crate::reactor::listener::{self, ListenOptions, Listener};
+use crate::reactor::listening::Listening;
 use crate::reactor::runtime::Runtime;
 use crate::reactor::{Features, Ring, Wake};
 use crate::system::process;
@@ -24,7 +25,7 @@ use slab::Slab;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread;
 use std::time::Instant;
 
@@ -55,7 +56,7 @@ fn start(launch: Launch) -> Result<(), String> {
     if config.daemonize {
         process::daemonize().map_err(|error| format!("Can't become a daemon: {error}"))?;
     }
-    log::set_least(level(config.loglevel));
+    log::set_least(log_level(&config));
     log::open(config.logfile.path()).map_err(|error| format!("Can't open the log file: {error}"))?;
     log::warning("oO0OoO0OoO0Oo kvcore is starting oO0OoO0OoO0Oo");
     log::warning(&format!("kvcore version={}, bits=64, pid={}, just started", env!("CARGO_PKG_VERSION"), std::process::id()));
@@ -66,10 +67,12 @@ fn start(launch: Launch) -> Result<(), String> {
     for (feature, cost) in features.missing() {
         log::notice(&format!("The kernel has no {feature}: {cost}"));
     }
-    let listeners = listen(&config)?;
+    let listening = Arc::new(Listening::new(config.port, listen(&config)?));
     let pidfile = write_pidfile(&config)?;
     let node = Arc::new(new_node(config, config_file, cores, registry));
-    run_cores(&node, features, listeners)?;
+    let first = node.relisten.set(relisten(listening.clone()));
+    assert!(first.is_ok(), "nobody else sets it");
+    run_cores(&node, features, listening)?;
     if let Some(path) = pidfile {
         let _gone_already = std::fs::remove_file(path);
     }
@@ -77,28 +80,29 @@ fn start(launch: Launch) -> Result<(), String> {
     Ok(())
 }
 
-fn level(level: LogLevel) -> log::Level {
-    match level {
-        LogLevel::Debug => log::Level::Debug,
-        LogLevel::Verbose => log::Level::Verbose,
-        LogLevel::Notice => log::Level::Notice,
-        LogLevel::Warning => log::Level::Warning,
+fn listen_options(config: &Config) -> ListenOptions<'_> {
+    ListenOptions {
+        bind: &config.bind.0,
+        port: config.port,
+        backlog: config.tcp_backlog,
+        unix_socket: (!config.unixsocket.is_empty()).then(|| config.unixsocket.path()),
+        unix_socket_mode: config.unixsocketperm,
     }
 }
 
 fn listen(config: &Config) -> Result<Vec<Listener>, String> {
-    let unix_socket = (!config.unixsocket.is_empty()).then(|| config.unixsocket.path());
-    let options = ListenOptions {
-        bind: &config.bind.0,
-        port: config.port,
-        backlog: config.tcp_backlog,
-        unix_socket,
-        unix_socket_mode: config.unixsocketperm,
-    };
     if let Some(warning) = listener::backlog_warning(config.tcp_backlog) {
         log::warning(&warning);
     }
-    listener::listen(&options, &mut |warning| log::warning(warning)).map_err(|error| error.to_string())
+    listener::listen(&listen_options(config), &mut |warning| log::warning(warning)).map_err(|error| error.to_string())
+}
+
+/// What CONFIG SET of `port` and `bind` does.
+fn relisten(listening: Arc<Listening>) -> Relisten {
+    Box::new(move |config| {
+        let replaced = listening.replace_tcp(&listen_options(config), &mut |warning| log::warning(warning));
+        replaced.is_ok()
+    })
 }
 
 fn write_pidfile(config: &Config) -> Result<Option<PathBuf>, String> {
@@ -138,16 +142,17 @@ fn new_node(config: Config, config_file: Option<PathBuf>, cores: usize, registry
         last_save: AtomicI64::new(now),
         peak_memory: AtomicU64::new(0),
         startup_memory: AtomicU64::new(0),
+        relisten: OnceLock::new(),
     }
 }
 
 /// What a core's thread waits for after it has made its ring.
 struct Assignment {
     mesh: Mesh,
-    listeners: Vec<Listener>,
+    listening: Option<Arc<Listening>>,
 }
 
-fn run_cores(node: &Arc<Node>, features: Features, listeners: Vec<Listener>) -> Result<(), String> {
+fn run_cores(node: &Arc<Node>, features: Features, listening: Arc<Listening>) -> Result<(), String> {
     let seeds = process::random_words();
     let hasher = KeyHasher::new(seeds, node.cores as u16);
     let cpus = core_affinity::get_core_ids().unwrap_or_default();
@@ -172,9 +177,9 @@ fn run_cores(node: &Arc<Node>, features: Features, listeners: Vec<Listener>) -> 
             };
             let _starter_gone = wake_sender.send((id, Ok(ring.wake_handle())));
             drop(wake_sender);
-            let Ok(Assignment { mesh, listeners }) = assigned.recv() else { return Ok(()) };
+            let Ok(Assignment { mesh, listening }) = assigned.recv() else { return Ok(()) };
             let engine = Engine::new(new_core(id, &node, hasher, seeds[0]), mesh);
-            let ran = Runtime::new(ring, engine, listeners).run();
+            let ran = Runtime::new(ring, engine, listening).run();
             node.shutdown.request();
             ran.map_err(|error| format!("core {id}: {error}"))
         };
@@ -189,10 +194,10 @@ fn run_cores(node: &Arc<Node>, features: Features, listeners: Vec<Listener>) -> 
     all.sort_by_key(|&(id, _)| id);
     let bells = Arc::new(all.into_iter().map(|(_, wake)| Doorbell::new(wake)).collect::<Vec<_>>());
     node.startup_memory.store(memory::used(), Ordering::Relaxed);
-    let mut listeners = Some(listeners);
+    let mut listening = Some(listening);
     for (mesh, assign) in meshes(node.cores, bells.clone()).into_iter().zip(&assignments) {
-        let listeners = listeners.take().unwrap_or_default();
-        assign.send(Assignment { mesh, listeners }).map_err(|_| "a core ended before it began".to_owned())?;
+        let listening = listening.take();
+        assign.send(Assignment { mesh, listening }).map_err(|_| "a core ended before it began".to_owned())?;
     }
     log::notice(&format!("Server initialized: {} cores, {} commands", node.cores, node.registry.len()));
     log::notice("Ready to accept connections");
@@ -229,6 +234,9 @@ fn new_core(id: usize, node: &Arc<Node>, hasher: KeyHasher, seed: u64) -> Core {
         to_receive: Vec::new(),
         to_resume: Vec::new(),
         to_unblock: Vec::new(),
+        lent_facts: KeyspaceFacts::default(),
+        reset_on_return: false,
+        rates: Rates::new(clock::wall_ms()),
     };
     core.apply_config(config);
     core

@@ -150,15 +150,22 @@ impl<'a> Reply<'a> {
         self.out.extend_from_slice(&body);
     }
 
+    /// The kind, a number and CR LF. One to three digits, by far the most common, are written without a loop.
     #[inline]
     fn header(&mut self, kind: u8, value: i64) {
-        if (0..10).contains(&value) {
-            self.out.extend_from_slice(&[kind, b'0' + value as u8, b'\r', b'\n']);
-            return;
+        let digit = |value: i64| b'0' + (value % 10) as u8;
+        match value {
+            0..=9 => self.out.extend_from_slice(&[kind, digit(value), b'\r', b'\n']),
+            10..=99 => self.out.extend_from_slice(&[kind, digit(value / 10), digit(value), b'\r', b'\n']),
+            100..=999 => {
+                self.out.extend_from_slice(&[kind, digit(value / 100), digit(value / 10), digit(value), b'\r', b'\n']);
+            }
+            _ => {
+                let mut digits = itoa::Buffer::new();
+                self.out.push(kind);
+                self.out.extend_from_slice(digits.format(value).as_bytes());
+                self.out.extend_from_slice(b"\r\n");
+            }
         }
-        let mut digits = itoa::Buffer::new();
-        self.out.push(kind);
-        self.out.extend_from_slice(digits.format(value).as_bytes());
-        self.out.extend_from_slice(b"\r\n");
     }
 }

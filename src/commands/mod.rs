@@ -98,8 +98,11 @@ impl Gather {
 
 /// All node commands.
 pub fn commands() -> impl Iterator<Item = &'static NodeCommand> {
-    [connection::COMMANDS, transaction::COMMANDS].into_iter().flatten().copied()
+    [config::COMMANDS, connection::COMMANDS, info::COMMANDS, transaction::COMMANDS].into_iter().flatten().copied()
 }
 
+pub mod config;
 pub mod connection;
+pub mod help;
+pub mod info;
 pub mod transaction;

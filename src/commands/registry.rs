@@ -4,11 +4,12 @@
 //! process, so commands are referred to by `&'static`.
 
 use super::NodeCommand;
-use ahash::RandomState;
 use kvshard::command::{BeginSearch, FindKeys, Merge};
 use kvshard::family::ShardCommand;
 use kvshard::{Args, Flags, Route, Spec};
-use std::collections::HashMap;
+
+mod by_name;
+use by_name::ByName;
 
 /// A command as the dispatcher sees it.
 pub struct Registered {
@@ -37,11 +38,8 @@ pub enum Plan {
     Node,
 }
 
-/// Longest command name, bytes; a longer word is unknown without a look.
-const NAME_MAX: usize = 64;
-
 pub struct Registry {
-    by_name: HashMap<Box<[u8]>, &'static Registered, RandomState>,
+    by_name: ByName,
     /// Commands and subcommands by their index.
     all: Vec<&'static Registered>,
 }
@@ -55,7 +53,7 @@ pub enum RenameError {
 
 impl Registry {
     pub fn new() -> Self {
-        let mut registry = Registry { by_name: HashMap::with_hasher(RandomState::new()), all: Vec::new() };
+        let mut registry = Registry { by_name: ByName::default(), all: Vec::new() };
         let mut specs: Vec<(&'static Spec, Run)> = kvshard::family::commands().map(|c| (&c.spec, Run::Shard(c))).collect();
         specs.extend(super::commands().map(|c| (&c.spec, Run::Node(c))));
         let (subcommands, commands): (Vec<_>, Vec<_>) = specs.into_iter().partition(|(spec, _)| spec.name.contains('|'));
@@ -64,8 +62,8 @@ impl Registry {
             let own = subcommands.iter().filter(|(sub, _)| sub.name.starts_with(&prefix));
             let own = own.map(|&(sub, run)| registry.register(sub, run, Vec::new())).collect();
             let registered = registry.register(spec, run, own);
-            let earlier = registry.by_name.insert(spec.name.as_bytes().into(), registered);
-            assert!(earlier.is_none(), "{} is defined twice", spec.name);
+            assert!(registry.by_name.get(spec.name.as_bytes()).is_none(), "{} is defined twice", spec.name);
+            registry.by_name.insert(spec.name.as_bytes(), registered);
         }
         registry
     }
@@ -89,12 +87,7 @@ impl Registry {
 
     #[inline]
     pub fn by_word(&self, word: &[u8]) -> Option<&'static Registered> {
-        let mut lower = [0u8; NAME_MAX];
-        let lower = lower.get_mut(..word.len())?;
-        for (to, from) in lower.iter_mut().zip(word) {
-            *to = from.to_ascii_lowercase();
-        }
-        self.by_name.get(&*lower).copied()
+        self.by_name.get(word)
     }
 
     /// By full name, `container|sub` included.
@@ -108,19 +101,19 @@ impl Registry {
     /// `rename-command`: an empty new name removes the command.
     pub fn rename(&mut self, from: &[u8], to: &[u8]) -> Result<(), RenameError> {
         let (from, to) = (from.to_ascii_lowercase(), to.to_ascii_lowercase());
-        if !to.is_empty() && self.by_name.contains_key(to.as_slice()) {
+        if !to.is_empty() && self.by_name.get(&to).is_some() {
             return Err(RenameError::NameTaken);
         }
-        let command = self.by_name.remove(from.as_slice()).ok_or(RenameError::NoSuchCommand)?;
+        let command = self.by_name.remove(&from).ok_or(RenameError::NoSuchCommand)?;
         if !to.is_empty() {
-            self.by_name.insert(to.into(), command);
+            self.by_name.insert(&to, command);
         }
         Ok(())
     }
 
     /// Commands (not subcommands) by the name they are called with now.
     pub fn commands(&self) -> impl Iterator<Item = (&[u8], &'static Registered)> {
-        self.by_name.iter().map(|(name, command)| (&**name, *command))
+        self.by_name.iter()
     }
 
     pub fn len(&self) -> usize {

@@ -23,6 +23,7 @@ mod table;
 pub mod values;
 mod words;
 
+pub use availability::not_available;
 pub use change::{SetContext, SetError};
 pub use directive::{Directive, Effect, RunTime};
 pub use table::{CORES_MAX, Config, DIRECTIVES};

@@ -61,6 +61,18 @@ pub fn bucket_end(bucket: usize) -> u64 {
     ((((8 + step + 1) << (magnitude - STEPS_PER_DOUBLING)) << 7) - 1).max(1)
 }
 
+/// The latency that `percent` of the calls did not exceed, nanoseconds; 0 without calls.
+pub fn percentile(histogram: &[u32; BUCKETS], percent: f64) -> u64 {
+    let calls: u64 = histogram.iter().map(|&count| u64::from(count)).sum();
+    let wanted = ((percent.min(100.0) / 100.0 * calls as f64 + 0.5) as u64).max(1);
+    let mut seen = 0;
+    let reached = histogram.iter().position(|&count| {
+        seen += u64::from(count);
+        seen >= wanted
+    });
+    reached.map_or(0, bucket_end)
+}
+
 impl Counters {
     pub fn new(commands: usize) -> Self {
         Counters { commands: vec![CommandCounters::default(); commands], ..Counters::default() }
@@ -89,6 +101,27 @@ impl Counters {
             *count += 1;
         } else if self.errors.len() < ERROR_KINDS_MAX {
             self.errors.insert(text[..end].into(), 1);
+        }
+    }
+
+    /// A copy without what is counted per command.
+    pub fn totals(&self) -> Counters {
+        Counters {
+            connections_received: self.connections_received,
+            rejected_connections: self.rejected_connections,
+            commands_processed: self.commands_processed,
+            net_input_bytes: self.net_input_bytes,
+            net_output_bytes: self.net_output_bytes,
+            error_replies: self.error_replies,
+            query_buffer_limit_disconnections: self.query_buffer_limit_disconnections,
+            output_buffer_limit_disconnections: self.output_buffer_limit_disconnections,
+            reads_processed: self.reads_processed,
+            writes_processed: self.writes_processed,
+            acl_access_denied_auth: self.acl_access_denied_auth,
+            hops: self.hops,
+            commands: Vec::new(),
+            errors: self.errors.clone(),
+            tracking: self.tracking,
         }
     }
 

@@ -11,16 +11,20 @@ pub mod shared;
 
 use crate::config::Config;
 use crate::observe::latency::LatencyMonitor;
+use crate::observe::memory;
+use crate::observe::rates::Rates;
 use crate::observe::slowlog::SlowLog;
 use connection::Connection;
 use counters::Counters;
 use hashbrown::HashMap;
 use kvshard::keyspace::ClientId;
+use kvshard::shard::Stats;
 use kvshard::{Settings, Shard};
 use pubsub::PubSub;
 use shared::Node;
 use slab::Slab;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 pub struct Core {
     pub id: usize,
@@ -48,6 +52,12 @@ pub struct Core {
     pub to_receive: Vec<usize>,
     /// Connections whose input may be looked at again.
     pub to_resume: Vec<usize>,
+    /// What was known of the shard when it was lent the last time.
+    pub lent_facts: KeyspaceFacts,
+    /// Statistics were reset while the shard was lent.
+    pub reset_on_return: bool,
+    /// Commands, bytes received and bytes sent per second.
+    pub rates: Rates<3>,
 }
 
 /// Facts for INFO and MEMORY about one core's part of the keyspace.
@@ -55,6 +65,25 @@ pub struct Core {
 pub struct KeyspaceFacts {
     /// Per database: keys, keys with an expiry, average time to live in ms.
     pub databases: Vec<(usize, usize, i64)>,
+    /// Without those of commands that ran over several shards.
+    pub stats: Stats,
+    /// Bytes of the tables themselves, without the entries.
+    pub table_bytes: usize,
+    /// Objects to be freed in slices, and those freed so since the start.
+    pub trash_pending: usize,
+    pub trash_freed: u64,
+}
+
+impl KeyspaceFacts {
+    fn of(shard: &Shard) -> Self {
+        KeyspaceFacts {
+            databases: shard.dbs.iter().map(|db| (db.len(), db.volatile(), db.avg_ttl_ms)).collect(),
+            stats: shard.stats,
+            table_bytes: shard.dbs.iter().map(|db| db.table_bytes()).sum(),
+            trash_pending: shard.trash.pending(),
+            trash_freed: shard.trash.freed,
+        }
+    }
 }
 
 impl Core {
@@ -100,10 +129,44 @@ impl Core {
         }
     }
 
+    /// The facts of now, or those of the moment the shard was lent.
     pub fn keyspace_facts(&self) -> KeyspaceFacts {
-        let databases = self.shard.as_ref().map(|shard| &shard.dbs);
-        KeyspaceFacts {
-            databases: databases.into_iter().flatten().map(|db| (db.len(), db.volatile(), db.avg_ttl_ms)).collect(),
+        self.shard.as_deref().map_or_else(|| self.lent_facts.clone(), KeyspaceFacts::of)
+    }
+
+    /// The shard is on its way to another core.
+    pub fn shard_lent(&mut self, shard: &Shard) {
+        self.lent_facts = KeyspaceFacts::of(shard);
+    }
+
+    /// The shard has come back: what was changed for it meanwhile is done now.
+    pub fn shard_returned(&mut self, mut shard: Box<Shard>) {
+        debug_assert!(self.shard.is_none());
+        shard.settings = Settings { active_expire: shard.settings.active_expire, ..self.scratch.settings.clone() };
+        if std::mem::take(&mut self.reset_on_return) {
+            shard.stats = Stats::default();
+        }
+        self.shard = Some(shard);
+    }
+
+    /// CONFIG RESETSTAT.
+    pub fn reset_statistics(&mut self) {
+        self.counters.reset();
+        self.rates = Rates::new(self.now);
+        self.scratch.stats = Stats::default();
+        self.lent_facts.stats = Stats::default();
+        match &mut self.shard {
+            Some(shard) => shard.stats = Stats::default(),
+            None => self.reset_on_return = true,
+        }
+    }
+
+    /// Keeps the figures that need a look from time to time; called several times a second.
+    pub fn sample_figures(&mut self) {
+        let counters = &self.counters;
+        self.rates.sample(self.now, [counters.commands_processed, counters.net_input_bytes, counters.net_output_bytes]);
+        if self.id == 0 {
+            self.node.peak_memory.fetch_max(memory::used(), Ordering::Relaxed);
         }
     }
 

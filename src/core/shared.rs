@@ -2,11 +2,12 @@
 
 use crate::config::{Config, structures::KeyspaceEvents, values::*};
 use crate::commands::registry::Registry;
+use crate::observe::log;
 use kvshard::Settings;
 use kvshard::settings::{EvictionPolicy, NotifyFlags};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 pub struct Node {
@@ -35,7 +36,13 @@ pub struct Node {
     pub peak_memory: AtomicU64,
     /// Memory in use when the node had started, bytes.
     pub startup_memory: AtomicU64,
+    /// Set once, before the cores begin.
+    pub relisten: OnceLock<Relisten>,
 }
+
+/// Opens the TCP sockets that a configuration asks for in place of the old ones. False: that failed, the log says why, and the
+/// old ones listen on.
+pub type Relisten = Box<dyn Fn(&Config) -> bool + Send + Sync>;
 
 /// Figures a core publishes once a turn, each on a cache line of its own.
 #[repr(align(128))]
@@ -45,6 +52,8 @@ pub struct PerCore {
     pub subscriptions: AtomicUsize,
     /// Changes since the last save.
     pub dirty: AtomicU64,
+    /// Keys that the eviction policy may choose from, while `maxmemory` is set.
+    pub evictable: AtomicUsize,
 }
 
 /// CLIENT PAUSE. Changed rarely, read only while `until_ms` is not 0.
@@ -93,6 +102,16 @@ impl Node {
 
     pub fn take_ticket(&self) -> u64 {
         self.next_ticket.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// The least level of messages that are logged.
+pub fn log_level(config: &Config) -> log::Level {
+    match config.loglevel {
+        LogLevel::Debug => log::Level::Debug,
+        LogLevel::Verbose => log::Level::Verbose,
+        LogLevel::Notice => log::Level::Notice,
+        LogLevel::Warning => log::Level::Warning,
     }
 }
 

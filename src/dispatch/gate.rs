@@ -6,6 +6,9 @@ use crate::commands::registry::{Plan, Registered};
 use crate::core::connection::{Connection, Special};
 use kvshard::{Args, Error, Flags};
 
+/// The reply to a command that needs memory when there is none.
+pub const OUT_OF_MEMORY: &str = "OOM command not allowed when used memory > 'maxmemory'.";
+
 /// What the gate says about one command.
 #[derive(Debug, PartialEq)]
 pub enum Verdict {

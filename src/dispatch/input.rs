@@ -245,7 +245,7 @@ impl Engine {
         }
         let connection = &self.core.connections[index];
         if connection.special.0 != 0 || self.special.any() || connection.transaction.is_some() {
-            match self.gated(index, command, args) {
+            match self.gated(index, command, args, key) {
                 Verdict::Run => {}
                 Verdict::Queue => {
                     self.queue(index, command, args);
@@ -461,11 +461,16 @@ impl Engine {
     }
 
     #[cold]
-    fn gated(&mut self, index: usize, command: &'static Registered, args: Args<'_>) -> Verdict {
+    fn gated(&mut self, index: usize, command: &'static Registered, args: Args<'_>, key: Option<KeyHint>) -> Verdict {
         let verdict = gate::check(&self.core.connections[index], command, args, self.special);
         if verdict == Verdict::Run || verdict == Verdict::Queue {
-            if self.special.memory_limited && command.flags().has(Flags::DENYOOM) && !self.make_room() {
-                return Verdict::Refuse(Error::Text("OOM command not allowed when used memory > 'maxmemory'."));
+            if self.special.memory_limited && command.flags().has(Flags::DENYOOM) {
+                // A shard that will run the command makes room itself.
+                let hasher = &self.core.scratch.hasher;
+                let elsewhere = key.is_some_and(|(_, slot, _)| hasher.shard_of(slot) != self.core.id) && verdict == Verdict::Run;
+                if !elsewhere && !self.make_room() {
+                    return Verdict::Refuse(Error::Text(gate::OUT_OF_MEMORY));
+                }
             }
             if self.special.monitored && verdict == Verdict::Run {
                 self.feed_monitors(index, command, args);

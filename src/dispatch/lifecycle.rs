@@ -6,11 +6,18 @@ use super::mesh::{Adopted, Request};
 use crate::core::connection::{Connection, Special, Stall};
 use crate::core::pubsub::Kind;
 use crate::observe::clock::wall_ms;
-use kvshard::keyspace::ClientId;
+use crate::observe::memory;
+use kvshard::keyspace::{ClientId, Db};
+use kvshard::settings::EvictionPolicy;
+use kvshard::keyspace::expire::CycleBudget;
 use std::sync::atomic::Ordering;
 
 /// Bytes of values freed, entries looked at for expiry: what a turn of the loop may spend on the shard's upkeep.
 const FREE_BUDGET: usize = 1000;
+/// Share of a core's time that expiry may take at effort 1, percent; each further effort adds 2.
+const EXPIRE_SHARE_PERCENT: u64 = 25;
+/// Keys evicted for one command at most, so that no command waits long for a limit that was lowered by much.
+const EVICTIONS_A_COMMAND: usize = 1000;
 
 impl Engine {
     /// Takes over an accepted connection. Returns its index.
@@ -77,6 +84,9 @@ impl Engine {
             monitored: node.monitors.load(Ordering::Relaxed) > 0,
             memory_limited: self.core.config.maxmemory > 0,
         };
+        if self.special.memory_limited {
+            self.publish_evictable();
+        }
         self.time_out_blocked();
         let retried = self.retry_refused();
         if self.special.paused.is_none() && !self.paused.is_empty() {
@@ -144,11 +154,40 @@ impl Engine {
 
     /// Work of every tenth of a second: expiry, limits, figures for others.
     pub fn cron(&mut self) {
+        self.core.sample_figures();
         self.expire_cycle();
         self.check_clients();
     }
 
-    fn expire_cycle(&mut self) {}
+    /// Removes expired keys, in slices: as long as a slice finds many, the next follows within this turn's share of time.
+    fn expire_cycle(&mut self) {
+        let began = self.clock.nanos();
+        let Some(shard) = &mut self.core.shard else { return };
+        if !shard.settings.active_expire {
+            return;
+        }
+        let effort = shard.settings.active_expire_effort;
+        let share = EXPIRE_SHARE_PERCENT + 2 * (u64::from(effort) - 1);
+        let budget_nanos = 10_000_000 * share / u64::from(self.core.config.hz.max(1));
+        while shard.expire_cycle(self.core.now, CycleBudget::of_effort(effort)).more {
+            if self.clock.nanos() - began > budget_nanos {
+                shard.stats.expired_time_cap_reached += 1;
+                break;
+            }
+        }
+        let nanos = self.clock.nanos() - began;
+        if self.core.latency.wants(nanos) {
+            self.core.latency.add("expire-cycle", self.core.now / 1000, nanos / 1_000_000);
+        }
+        self.after_upkeep();
+    }
+
+    /// Events of the shard's upkeep go out as those of commands do.
+    fn after_upkeep(&mut self) {
+        if self.core.shard.as_ref().is_some_and(|shard| shard.has_events()) {
+            self.publish_events();
+        }
+    }
 
     /// Idle timeouts and output limits that hold over time.
     fn check_clients(&mut self) {
@@ -170,7 +209,56 @@ impl Engine {
 
     /// Frees memory until a command that needs some may run; false if it may not.
     pub(super) fn make_room(&mut self) -> bool {
-        true
+        let limit = self.core.config.maxmemory;
+        if memory::used() <= limit {
+            return true;
+        }
+        let Some(shard) = &mut self.core.shard else { return true };
+        let began = self.clock.nanos();
+        let mut evicted = 0;
+        let fits = loop {
+            // What was evicted in large values is freed at once: only then does it count.
+            while !shard.trash.is_empty() && memory::used() > limit {
+                shard.trash.free_some(FREE_BUDGET);
+            }
+            if memory::used() <= limit {
+                break true;
+            }
+            if evicted >= EVICTIONS_A_COMMAND {
+                // Enough for one command: others wait. The next one goes on.
+                break true;
+            }
+            if !shard.evict_one(self.core.now) {
+                break self.others_make_room();
+            }
+            evicted += 1;
+        };
+        let nanos = self.clock.nanos() - began;
+        if self.core.latency.wants(nanos) {
+            self.core.latency.add("eviction-cycle", self.core.now / 1000, nanos / 1_000_000);
+        }
+        self.after_upkeep();
+        fits
+    }
+
+    /// This shard has nothing to evict: has every other that can make room. False if none can.
+    fn others_make_room(&mut self) -> bool {
+        let able = |core: &usize| *core != self.core.id && self.core.node.per_core[*core].evictable.load(Ordering::Relaxed) > 0;
+        let others: Vec<usize> = (0..self.core.node.cores).filter(able).collect();
+        for &core in &others {
+            self.mesh.request(core, Request::MakeRoom);
+        }
+        !others.is_empty()
+    }
+
+    /// Says how many keys could be evicted here, for cores that have none.
+    fn publish_evictable(&self) {
+        if let Some(shard) = &self.core.shard {
+            let volatile_only = shard.policy().volatile_only();
+            let count = |db: &Db| if volatile_only { db.volatile() } else { db.len() };
+            let evictable = if shard.policy() == EvictionPolicy::NoEviction { 0 } else { shard.dbs.iter().map(count).sum() };
+            self.core.node.per_core[self.core.id].evictable.store(evictable, Ordering::Relaxed);
+        }
     }
 
     /// Output limits: called when a connection's output has grown. True if the client was closed.

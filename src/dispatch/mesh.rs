@@ -190,6 +190,8 @@ pub enum Request {
     Tell(Job),
     Unwait(ClientId),
     Unwatch(ClientId),
+    /// Memory is short and the sender has nothing to evict.
+    MakeRoom,
     /// A connection accepted elsewhere.
     Adopt(Box<Adopted>),
 }

@@ -22,7 +22,7 @@ use hashbrown::HashSet;
 use kvshard::command::{ArgsBuf, Merge};
 use kvshard::keyspace::slot::SlotId;
 use kvshard::keyspace::waiters::{Wait, Waiter};
-use kvshard::keyspace::{ClientId, OwnedEntry};
+use kvshard::keyspace::ClientId;
 use kvshard::shard;
 use kvshard::{Args, Outcome, Reply, Shard};
 use slab::Slab;
@@ -216,10 +216,18 @@ impl Engine {
         let operation = request.from;
         let to = usize::from(operation.core);
         match self.locks.request(request, self.core.id, &mut self.core.shard, self.core.now) {
-            Decision::Granted(grant) => self.send_answer(to, Answer::Granted(Box::new(grant))),
+            Decision::Granted(grant) => self.grant(grant),
             Decision::Waits => {}
             Decision::Refused => self.send_answer(to, Answer::Refused { operation }),
         }
+    }
+
+    /// Hands over what an operation has asked this core for.
+    pub(super) fn grant(&mut self, grant: Grant) {
+        if let Some(shard) = &grant.shard {
+            self.core.shard_lent(shard);
+        }
+        self.send_answer(usize::from(grant.operation.core), Answer::Granted(Box::new(grant)));
     }
 
     pub(super) fn granted(&mut self, grant: Grant) {
@@ -291,8 +299,17 @@ impl Engine {
                 scratch.install(db, entry);
             }
         }
+        let (caller, retry) = (spanning.caller, spanning.retry);
+        let connection = self.core.connections.get(caller.index).filter(|connection| connection.generation == caller.generation);
+        let resp3 = connection.is_some_and(|connection| connection.resp3);
+        let answered = retry && connection.is_none_or(|connection| connection.blocked.is_none());
+        let spanning = self.operations.spanning(id).expect("called for a live operation");
         if broken {
-            spanning.block.break_off();
+            spanning.block.break_off(resp3);
+        }
+        if answered {
+            // The blocked client was timed out or released meanwhile: its command must not run any more.
+            spanning.block.commands.clear();
         }
         self.continue_block(id);
     }
@@ -416,18 +433,14 @@ impl Engine {
             return;
         }
         if retry {
-            self.end_retry(caller.index, &block.out);
+            if !block.out.is_empty() {
+                self.unblock(caller.index, Some(&block.out));
+            }
             return;
         }
         self.core.connections[caller.index].stall = Stall::None;
         self.core.to_resume.push(caller.index);
         self.append_reply(caller.index, &block.out);
-    }
-
-    /// A blocked client's command has run at last; unless someone else answered the client meanwhile, this is the answer.
-    fn end_retry(&mut self, index: usize, out: &[u8]) {
-        let out = out.to_vec();
-        self.unblock(index, Some(&out));
     }
 
     /// The waiter for a command that has to wait for keys of several shards; with its flag if the client is not blocked yet.
@@ -486,8 +499,7 @@ impl Engine {
     /// Takes back what an operation had of this core's shard.
     pub(super) fn release(&mut self, mut release: Release) {
         if let Some(shard) = release.shard.take() {
-            debug_assert!(self.core.shard.is_none());
-            self.core.shard = Some(shard);
+            self.core.shard_returned(shard);
         }
         let shard = self.core.shard.as_mut().expect("in place, or just come back");
         for (db, entry) in release.entries.drain(..) {
@@ -596,9 +608,9 @@ impl Block {
     }
 
     /// A watched key has changed: EXEC answers null and runs nothing.
-    pub fn break_off(&mut self) {
+    pub fn break_off(&mut self, resp3: bool) {
         self.commands.clear();
-        self.out.extend_from_slice(b"*-1\r\n");
+        Reply::new(&mut self.out, resp3).null_array();
     }
 }
 

@@ -3,12 +3,12 @@
 use super::Engine;
 use super::locks::Parked;
 use super::mesh::{Answer, Batch, Item, Origin, Replies, ReplyItem, Request};
-use super::route;
+use super::{gate, route};
 use crate::commands::registry::{Plan, Run};
 use crate::core::connection::Stall;
 use kvshard::keyspace::waiters::{Wait, Waiter};
 use kvshard::shard;
-use kvshard::Args;
+use kvshard::{Args, Flags};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -51,6 +51,9 @@ impl Engine {
             }
             Request::Unwait(client) => self.with_shard_or_later(move |shard| shard.waiters.remove(client)),
             Request::Unwatch(client) => self.with_shard_or_later(move |shard| shard.watch.unwatch(client)),
+            Request::MakeRoom => {
+                let _fits_or_not = self.make_room();
+            }
             Request::Adopt(adopted) => self.adopt(*adopted),
         }
     }
@@ -111,6 +114,13 @@ impl Engine {
     fn run_item(&mut self, item: &Item, args: Args<'_>, replies: &mut Replies) {
         let Run::Shard(command) = item.command.run else { unreachable!("only shard commands travel") };
         let start = replies.bytes.len();
+        if self.special.memory_limited && item.command.flags().has(Flags::DENYOOM) && !self.make_room() {
+            kvshard::Reply::new(&mut replies.bytes, item.resp3).error_text(gate::OUT_OF_MEMORY);
+            self.core.counters.commands[item.command.index].rejected += 1;
+            self.core.counters.error_reply(&replies.bytes[start..]);
+            replies.items.push(ReplyItem { origin: item.origin, end: replies.bytes.len() as u32, waits: None });
+            return;
+        }
         let request = shard::Request {
             command,
             args,
@@ -175,7 +185,7 @@ impl Engine {
             }
         }
         for grant in self.locks.grant_waiting(self.core.id, &mut self.core.shard, self.core.now) {
-            self.send_answer(usize::from(grant.operation.core), Answer::Granted(Box::new(grant)));
+            self.grant(grant);
         }
     }
 

@@ -193,7 +193,7 @@ impl Engine {
         let mut block = Block::new(queue.to_vec(), true);
         block.place = Workplace::Own;
         if broken {
-            block.break_off();
+            block.break_off(self.core.connections[index].resp3);
         } else if queue.is_empty() {
             Reply::new(&mut block.out, false).array(0);
         }
@@ -201,10 +201,6 @@ impl Engine {
         let caller = Caller { index, generation: connection.generation, client: connection.id };
         let ended = self.run_block(caller, &mut block, None);
         debug_assert!(ended, "a block without node commands runs through");
-        let resp3 = self.core.connections[index].resp3;
-        if broken && resp3 {
-            block.out = b"_\r\n".to_vec();
-        }
         self.append_reply(index, &block.out);
         if self.core.shard.as_ref().is_some_and(|shard| shard.has_events()) {
             self.publish_events();

@@ -75,6 +75,15 @@ fn counter_is_steady() -> bool {
     __cpuid(0x8000_0000).eax >= 0x8000_0007 && __cpuid(0x8000_0007).edx & (1 << 8) != 0
 }
 
+/// Where monotonic time comes from, in INFO's words.
+pub fn source() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    if counter_is_steady() {
+        return "X86 TSC";
+    }
+    "POSIX clock_gettime"
+}
+
 /// Milliseconds since 1970.
 pub fn wall_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)

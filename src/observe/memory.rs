@@ -3,7 +3,7 @@
 //! Each thread counts for itself, on a cache line of its own; the sum over all threads is what is in use. Memory allocated on
 //! one core and freed on another shows as plus there and minus here, so only the sum has a meaning.
 
-use mimalloc::MiMalloc;
+use libmimalloc_sys::{mi_collect, mi_free, mi_malloc, mi_malloc_aligned, mi_realloc, mi_realloc_aligned, mi_zalloc, mi_zalloc_aligned};
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
@@ -48,6 +48,23 @@ pub fn used() -> u64 {
     sum.max(0) as u64
 }
 
+/// Bytes of the process that are in the machine's memory, if the kernel says so.
+pub fn resident() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * system_figure(libc::_SC_PAGESIZE))
+}
+
+/// Bytes of memory the machine has.
+pub fn of_the_machine() -> u64 {
+    system_figure(libc::_SC_PHYS_PAGES) * system_figure(libc::_SC_PAGESIZE)
+}
+
+fn system_figure(name: i32) -> u64 {
+    // SAFETY: the call takes a number and touches no memory of ours; an unknown name gives -1.
+    unsafe { libc::sysconf(name) }.max(0) as u64
+}
+
 /// The size an allocation of `size` bytes takes: classes every 8 bytes up to 64, then four per doubling.
 #[inline]
 fn class_size(size: usize) -> i64 {
@@ -58,34 +75,59 @@ fn class_size(size: usize) -> i64 {
     size.next_multiple_of(step) as i64
 }
 
-// SAFETY: every call is passed on unchanged to mimalloc, which keeps GlobalAlloc's contract; counting touches no memory of the
-// caller's and does not allocate (the thread-local is const-initialised and has no destructor).
+/// Alignment that mimalloc gives every allocation by itself (`MI_MAX_ALIGN_SIZE`, set in `.cargo/config.toml`).
+const NATURAL_ALIGN: usize = 8;
+
+// SAFETY: every call is passed on to mimalloc with the layout's size and, where it asks for more than the natural alignment, its
+// alignment; mimalloc's functions keep GlobalAlloc's contract. Counting touches no memory of the caller's and does not
+// allocate (the thread-local is const-initialised and has no destructor).
 unsafe impl GlobalAlloc for CountingAllocator {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         add(class_size(layout.size()));
-        // SAFETY: the caller's obligations are those of mimalloc's `alloc`.
-        unsafe { MiMalloc.alloc(layout) }
+        // SAFETY: any size is valid; the alignment is a power of two, by Layout.
+        unsafe {
+            match layout.align() {
+                ..=NATURAL_ALIGN => mi_malloc(layout.size()).cast(),
+                align => mi_malloc_aligned(layout.size(), align).cast(),
+            }
+        }
     }
 
     #[inline]
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         add(-class_size(layout.size()));
-        // SAFETY: as above; `pointer` came from this allocator, that is from mimalloc.
-        unsafe { MiMalloc.dealloc(pointer, layout) }
+        // SAFETY: by the caller's word `pointer` came from this allocator, that is from mimalloc, whichever function gave it.
+        unsafe { mi_free(pointer.cast()) }
     }
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         add(class_size(layout.size()));
         // SAFETY: as in `alloc`.
-        unsafe { MiMalloc.alloc_zeroed(layout) }
+        unsafe {
+            match layout.align() {
+                ..=NATURAL_ALIGN => mi_zalloc(layout.size()).cast(),
+                align => mi_zalloc_aligned(layout.size(), align).cast(),
+            }
+        }
     }
 
     #[inline]
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         add(class_size(new_size) - class_size(layout.size()));
-        // SAFETY: as in `dealloc`.
-        unsafe { MiMalloc.realloc(pointer, layout, new_size) }
+        // SAFETY: as in `dealloc` and `alloc`.
+        unsafe {
+            match layout.align() {
+                ..=NATURAL_ALIGN => mi_realloc(pointer.cast(), new_size).cast(),
+                align => mi_realloc_aligned(pointer.cast(), new_size, align).cast(),
+            }
+        }
     }
+}
+
+/// Gives memory that is free back to the system, as far as this thread can (MEMORY PURGE).
+pub fn purge() {
+    // SAFETY: collects this thread's free pages; no allocation in use is touched.
+    unsafe { mi_collect(true) }
 }

@@ -4,4 +4,5 @@ pub mod clock;
 pub mod latency;
 pub mod log;
 pub mod memory;
+pub mod rates;
 pub mod slowlog;

@@ -50,6 +50,18 @@ impl Listener {
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
+
+    /// Stops listening and ends accepts under way; the address stays taken until the socket is dropped or revived.
+    pub(super) fn silence(&self) {
+        // A socket that is silent already answers with an error, which is fine.
+        let _silent_already = borrow(self.fd()).shutdown(std::net::Shutdown::Both);
+    }
+
+    /// Listens again after [`Listener::silence`].
+    pub(super) fn revive(&self, backlog: u32) {
+        // Its address is still its own; should the kernel refuse all the same, the accept that is armed next says so.
+        let _refused = borrow(self.fd()).listen(backlog_of(backlog));
+    }
 }
 
 /// Why the node cannot start. `Display` is the last line Redis logs before it exits.

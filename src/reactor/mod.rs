@@ -15,6 +15,7 @@ pub mod buffers;
 mod enter;
 pub mod features;
 pub mod listener;
+pub mod listening;
 pub mod ring;
 pub mod runtime;
 pub mod wake;

@@ -4,11 +4,14 @@
 //! resume what may go on, flush mail and output, then submit and sleep until something happens.
 
 use super::listener::{self, Listener};
+use super::listening::Listening;
 use super::{Completion, Errno, Ring, Token};
 use crate::dispatch::Engine;
 use crate::dispatch::mesh::Adopted;
 use crate::observe::log;
+use slab::Slab;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -30,25 +33,42 @@ const ACCEPT_PAUSE_MS: i64 = 100;
 pub struct Runtime {
     ring: Ring,
     engine: Engine,
-    /// Only the accepting core has any.
-    listeners: Vec<Listener>,
+    /// Only the accepting core has it.
+    listening: Option<Arc<Listening>>,
+    /// The sockets whose accepts are armed, of the version below.
+    listeners: Slab<Accepting>,
+    listening_version: u32,
     paused_listeners: Vec<usize>,
     accept_again_ms: i64,
     spare: Vec<Vec<u8>>,
     last_cron_ms: i64,
 }
 
+struct Accepting {
+    listener: Arc<Listener>,
+    /// Distinguishes it from earlier ones in the same place.
+    generation: u32,
+}
+
 impl Runtime {
-    pub fn new(ring: Ring, engine: Engine, listeners: Vec<Listener>) -> Self {
-        Runtime { ring, engine, listeners, paused_listeners: Vec::new(), accept_again_ms: 0, spare: Vec::new(), last_cron_ms: 0 }
+    pub fn new(ring: Ring, engine: Engine, listening: Option<Arc<Listening>>) -> Self {
+        Runtime {
+            ring,
+            engine,
+            listening,
+            listeners: Slab::new(),
+            listening_version: 0,
+            paused_listeners: Vec::new(),
+            accept_again_ms: 0,
+            spare: Vec::new(),
+            last_cron_ms: 0,
+        }
     }
 
     /// Runs until the node is to end.
     pub fn run(mut self) -> std::io::Result<()> {
-        for index in 0..self.listeners.len() {
-            self.arm_accept(index);
-        }
         loop {
+            self.follow_listening();
             let mut busy = self.engine.turn();
             while let Some(completion) = self.ring.next_completion() {
                 self.complete(completion);
@@ -123,23 +143,51 @@ impl Runtime {
 
     // ---- connections ----
 
+    /// Arms accepts for sockets that are new, and forgets those that are gone: their accepts have ended by themselves.
+    #[inline]
+    fn follow_listening(&mut self) {
+        let Some(listening) = &self.listening else { return };
+        let version = listening.version();
+        if version == self.listening_version {
+            return;
+        }
+        self.listening_version = version;
+        let current = listening.listeners();
+        self.listeners.retain(|_, armed| current.iter().any(|listener| Arc::ptr_eq(listener, &armed.listener)));
+        for listener in current {
+            if !self.listeners.iter().any(|(_, armed)| Arc::ptr_eq(&listener, &armed.listener)) {
+                let index = self.listeners.insert(Accepting { listener, generation: version });
+                self.arm_accept(index);
+            }
+        }
+    }
+
     fn arm_accept(&mut self, index: usize) {
-        let fd = self.listeners[index].fd();
-        self.ring.accept(fd, Token::new(kind::ACCEPT, 0, index as u32));
+        if let Some(accepting) = self.listeners.get(index) {
+            self.ring.accept(accepting.listener.fd(), Token::new(kind::ACCEPT, accepting.generation, index as u32));
+        }
     }
 
     fn accepted(&mut self, completion: Completion) {
         let index = completion.token.index() as usize;
+        let current = self.listeners.get(index).filter(|accepting| is_of(completion.token, accepting.generation));
+        let Some(listener) = current.map(|accepting| accepting.listener.clone()) else {
+            // Of a socket that is gone.
+            return completion.result.into_iter().for_each(|fd| self.ring.close(fd as RawFd));
+        };
         match completion.result {
             Ok(fd) => {
-                self.welcome(fd as RawFd, index);
+                self.welcome(fd as RawFd, &listener);
                 if !completion.more {
                     self.arm_accept(index);
                 }
             }
             Err(Errno::CANCELED) => {}
             Err(errno) => {
-                log::warning(&format!("Error accepting a client connection: {errno}"));
+                // A socket that listens no more is about to be replaced, or listens again soon.
+                if errno != Errno(libc::EINVAL) {
+                    log::warning(&format!("Error accepting a client connection: {errno}"));
+                }
                 self.paused_listeners.push(index);
                 self.accept_again_ms = self.engine.core.now + ACCEPT_PAUSE_MS;
             }
@@ -147,7 +195,7 @@ impl Runtime {
     }
 
     /// Gives a new connection to the core with the fewest.
-    fn welcome(&mut self, fd: RawFd, listener: usize) {
+    fn welcome(&mut self, fd: RawFd, listener: &Listener) {
         let core = &mut self.engine.core;
         if core.node.connections() >= core.config.maxclients as usize {
             core.counters.rejected_connections += 1;
@@ -157,7 +205,7 @@ impl Runtime {
         if let Err(error) = listener::set_up_accepted(fd, core.config.tcp_keepalive) {
             log::verbose(&format!("Setting up a client's socket: {error}"));
         }
-        let endpoints = listener::endpoints(fd, &self.listeners[listener]);
+        let endpoints = listener::endpoints(fd, listener);
         let is_unix = endpoints.peer.starts_with('/');
         let counts = core.node.per_core.iter().map(|per_core| per_core.connections.load(Ordering::Relaxed));
         let to = counts.enumerate().min_by_key(|&(_, count)| count).map_or(0, |(core, _)| core);

@@ -16,6 +16,9 @@ use crate::value::item::Item;
 const END: u8 = 0xFF;
 const BIG: u8 = 0xFE;
 const COUNT_UNKNOWN: u16 = u16::MAX;
+/// From here on a zipmap's first byte does not tell the number of its fields.
+pub const ZIPMAP_COUNT_UNKNOWN: u8 = 254;
+const HEADER: usize = 10;
 
 /// The elements of a ziplist, checked one by one as they are read.
 pub struct Elements<'a> {
@@ -24,6 +27,8 @@ pub struct Elements<'a> {
     read: usize,
     /// Size of the entry before.
     before: usize,
+    /// Bytes from the last entry on, without the end.
+    tail_len: usize,
 }
 
 impl<'a> Elements<'a> {
@@ -33,14 +38,15 @@ impl<'a> Elements<'a> {
         let tail = u32::from_le_bytes(*split_array(&mut data)?);
         let count = u16::from_le_bytes(*split_array(&mut data)?);
         let (&end, entries) = data.split_last()?;
-        let right = bytes as usize == total && end == END && (tail as usize) < total;
-        right.then_some(Elements { rest: entries, count, read: 0, before: 0 })
+        let tail_len = (total - 1).checked_sub(tail as usize)?;
+        let right = bytes as usize == total && end == END && tail as usize >= HEADER;
+        right.then_some(Elements { rest: entries, count, read: 0, before: 0, tail_len })
     }
 
     #[expect(clippy::should_implement_trait, reason = "damage is an answer of its own")]
     pub fn next(&mut self) -> Result<Option<Item<'a>>, Damaged> {
         if self.rest.is_empty() {
-            let right = self.count == COUNT_UNKNOWN || usize::from(self.count) == self.read;
+            let right = self.before == self.tail_len && (self.count == COUNT_UNKNOWN || usize::from(self.count) == self.read);
             return if right { Ok(None) } else { Err(Damaged) };
         }
         self.read += 1;

@@ -2,11 +2,13 @@
 //!
 //! Adding a command: one static item in its family's file, and one line in that family's list.
 
+mod bitmap;
 mod blocking;
 mod elements;
 pub mod generic;
 mod geo;
 mod hash;
+mod hyperloglog;
 mod list;
 pub(crate) mod scan;
 mod set;
@@ -22,9 +24,11 @@ pub type ShardCommand = Command<ShardHandler>;
 /// All of them.
 pub fn commands() -> impl Iterator<Item = &'static ShardCommand> {
     [
+        bitmap::COMMANDS,
         generic::COMMANDS,
         geo::COMMANDS,
         hash::COMMANDS,
+        hyperloglog::COMMANDS,
         list::COMMANDS,
         set::COMMANDS,
         sorted_set::COMMANDS,

@@ -200,36 +200,50 @@ impl Ratio {
 }
 
 fn parse_decimal(text: &[u8]) -> Option<Ratio> {
+    /// Ten to this power, and any number of as many digits, fits 64 bits.
+    const SMALL: i64 = 19;
     let (digits, exponent) = split_exponent(text, b'e')?;
-    let (mut numerator, mut chunk, mut chunk_len) = (Natural::default(), 0, 0);
-    let mut push = |chunk: &mut u32, len: &mut usize| {
-        if numerator.is_zero() {
-            numerator = Natural::from(u64::from(*chunk));
-        } else {
-            numerator.multiply_add(10u32.pow(*len as u32), *chunk);
-        }
-        (*chunk, *len) = (0, 0);
-    };
-    let mut significant = 0;
+    let (mut low, mut significant) = (0u64, 0);
     let places = for_each_digit(digits, 10, |digit| {
-        chunk = chunk * 10 + digit;
-        chunk_len += 1;
+        low = low.wrapping_mul(10).wrapping_add(u64::from(digit));
         significant += i64::from(significant > 0 || digit > 0);
-        if chunk_len == 9 {
-            push(&mut chunk, &mut chunk_len);
-        }
     })?;
-    push(&mut chunk, &mut chunk_len);
-    if numerator.is_zero() {
+    let exponent = exponent.saturating_sub(places);
+    if significant == 0 {
         return Some(Ratio { mantissa: 0, exponent: 0, inexact: false });
     }
-    let exponent = exponent.saturating_sub(places);
     if exponent.saturating_add(significant).abs() > DECIMAL_EXPONENT_MAX {
         return None;
     }
+    let size = exponent.unsigned_abs() as u32;
+    if significant <= SMALL && exponent.abs() <= SMALL {
+        let power = 10u64.pow(size);
+        let product = Ratio { mantissa: u128::from(low) * u128::from(power), exponent: 0, inexact: false };
+        return Some(if exponent >= 0 { product } else { divide_small(low, power) });
+    }
+    let (mut numerator, mut chunk, mut unit) = (Natural::default(), 0, 1);
+    for_each_digit(digits, 10, |digit| {
+        (chunk, unit) = (chunk * 10 + digit, unit * 10);
+        if unit == 1_000_000_000 {
+            numerator.multiply_add(unit, chunk);
+            (chunk, unit) = (0, 1);
+        }
+    })?;
+    numerator.multiply_add(unit, chunk);
     let mut denominator = Natural::from(1);
-    if exponent >= 0 { &mut numerator } else { &mut denominator }.scale_by_ten(exponent.unsigned_abs() as usize);
+    if exponent >= 0 { &mut numerator } else { &mut denominator }.scale_by_ten(size as usize);
     Some(divide(numerator, denominator))
+}
+
+/// The quotient of two numbers that are not zero, to at least 126 bits.
+fn divide_small(numerator: u64, denominator: u64) -> Ratio {
+    let (up, down) = (numerator.leading_zeros(), denominator.leading_zeros());
+    let (numerator, denominator) = (u128::from(numerator << up) << 63, u128::from(denominator << down));
+    // The denominator's top bit is bit 63, so both digits of the quotient fit 64 bits.
+    let (high, rest) = (numerator / denominator, numerator % denominator);
+    let (low, rest) = ((rest << 64) / denominator, (rest << 64) % denominator);
+    let exponent = i64::from(down) - i64::from(up) - 127;
+    Ratio { mantissa: high << 64 | low, exponent, inexact: rest > 0 }
 }
 
 /// The quotient of two numbers that are not zero, with a few bits more than a mantissa needs.

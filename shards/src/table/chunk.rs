@@ -11,7 +11,9 @@
 pub const SLOTS: usize = 14;
 const OVERFLOW: usize = 14;
 
-#[repr(C, align(64))]
+/// Aligned as its words only: the allocator's blocks of whole chunks lie on cache lines by themselves, and asking for more
+/// would make it over-allocate.
+#[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Chunk {
     tags: [u8; 16],

@@ -50,9 +50,9 @@ impl Scored {
         let head = wide | if len < usize::from(LONG) { len as u8 } else { LONG };
         let offset = offset_of(head);
         let layout = Self::layout(offset + len);
-        // SAFETY: the layout's size is not 0. The writes stay inside it: `offset_of(head)` bytes of head, score and long length, and
-        // `len` bytes from there on; the score and the long length are written unaligned. `member` is a borrow of other memory, so it
-        // cannot overlap the fresh block.
+        // SAFETY: the layout's size is not 0. The writes stay inside it: `offset_of(head)` bytes of head, score and long length,
+        // and `len` bytes from there on; the score and the long length are written unaligned. `member` is a borrow of other
+        // memory, so it cannot overlap the fresh block.
         unsafe {
             let Some(block) = NonNull::new(alloc(layout)) else { handle_alloc_error(layout) };
             block.write(head);
@@ -105,7 +105,7 @@ impl Scored {
     #[must_use]
     pub fn set_score(self, score: f64) -> bool {
         let (narrow, wide) = (narrow(score), self.head() & WIDE != 0);
-        // SAFETY: as in `score`; the value that owns the block is borrowed mutably, and members are the only references given out.
+        // SAFETY: as in `score`; the value that owns the block is borrowed mutably, and only members are given out as references.
         unsafe {
             match narrow {
                 Some(int) if !wide => self.0.add(HEAD).cast::<i32>().write_unaligned(int),

@@ -7,7 +7,6 @@ use crate::keyspace::{NewValue, OwnedEntry};
 use crate::number::{parse_f64, parse_i64};
 use crate::settings::Settings;
 use crate::value::hash::HashLimits;
-use crate::value::intset::IntSet;
 use crate::value::item::Item;
 use crate::value::list::ListLimit;
 use crate::value::packed::Packed;
@@ -187,17 +186,14 @@ fn intset(blob: &[u8], limits: &ValueLimits) -> Result<Set, CodecError> {
         return Err(DAMAGED);
     }
     let members = blob[blob.len() - reader.remaining()..].chunks_exact(width).map(signed);
+    if !members.clone().is_sorted_by(|a, b| a < b) {
+        return Err(DAMAGED);
+    }
     if count <= limits.set.intset_entries {
-        let mut ints = IntSet::new();
-        for member in members {
-            only_new(ints.insert(member))?;
-        }
-        return Ok(Set::Ints(ints));
+        return Ok(Set::Ints(members.collect()));
     }
     let mut set = Set::new();
-    for member in members {
-        only_new(set.add_item(Item::Int(member), &limits.set))?;
-    }
+    members.for_each(|member| _ = set.add_item(Item::Int(member), &limits.set));
     Ok(set)
 }
 
@@ -215,11 +211,12 @@ fn hash(reader: &mut Reader<'_>, limits: &ValueLimits) -> Result<Hash, CodecErro
 
 fn zipmap(blob: &[u8], limits: &ValueLimits) -> Result<Hash, CodecError> {
     let mut hash = Hash::new();
-    let mut rest = blob.get(1..).ok_or(Damaged)?;
+    let (&count, mut rest) = blob.split_first().ok_or(Damaged)?;
     while let Some((field, value)) = ziplist::zipmap_pair(&mut rest)? {
         only_new(hash.set(field, value, &limits.hash))?;
     }
-    Ok(hash)
+    let right = count >= ziplist::ZIPMAP_COUNT_UNKNOWN || usize::from(count) == hash.len();
+    if right { Ok(hash) } else { Err(Damaged.into()) }
 }
 
 /// A packed hash stays packed whatever the size of its values, as in redis-server, unless it has too many fields.

@@ -314,7 +314,7 @@ fn tell_expiry(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>, unit: Unit, bas
         Some(None) => -1,
         Some(Some(at_ms)) => {
             let ms = at_ms.saturating_sub(base_ms).max(0);
-            if unit == Unit::Seconds { ms.saturating_add(500) / 1000 } else { ms }
+            if unit == Unit::Seconds { ((ms as u64 + 500) / 1000) as i64 } else { ms }
         }
     });
     Ok(())
@@ -445,7 +445,7 @@ mod tests {
             ("EXPIREAT k 9223372036854775807", "-ERR invalid expire time in 'expireat' command"),
             ("PEXPIREAT k 9223372036854775807", ":1"),
             ("PEXPIRETIME k", ":9223372036854775807"),
-            ("EXPIRETIME k", ":9223372036854775"),
+            ("EXPIRETIME k", ":9223372036854776"),
         ]);
     }
 }

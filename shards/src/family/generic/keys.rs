@@ -226,6 +226,7 @@ const SAME_OBJECT: Error = Error::Text("ERR source and destination objects are t
 pub static COPY: ShardCommand = Command {
     spec: Spec {
         name: "copy",
+        spans_databases: true,
         group: Group::Generic,
         since: "6.2.0",
         summary: "Copies a key's value and expiry to another key.",
@@ -301,6 +302,7 @@ fn copy_of(value: Value<'_>, key: &[u8], expiry: Option<i64>) -> OwnedEntry {
 pub static MOVE: ShardCommand = Command {
     spec: Spec {
         name: "move",
+        spans_databases: true,
         group: Group::Generic,
         summary: "Moves a key to another database.",
         arity: 3,

@@ -11,7 +11,6 @@ mod sort;
 use super::ShardCommand;
 
 pub use dump::dump_payload;
-pub use sort::sort_pattern_keys;
 
 pub static COMMANDS: &[&ShardCommand] = &[
     &keys::DEL,

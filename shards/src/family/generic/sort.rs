@@ -1,19 +1,18 @@
 //! SORT: elements in order of themselves or of other keys' values, answered or stored.
 //!
 //! A pattern names other keys: its first `*` stands for the element, and `->field` behind that for a field of a hash. The keys
-//! are read from this keyspace; the node gathers them here beforehand (see [`Shard::sort_pattern_keys`]), and checks that the
+//! are read from this keyspace; the node gathers them here beforehand (see [`DynamicKeys`]), and checks that the
 //! user may read all keys.
 
 use super::super::ShardCommand;
 use crate::command::InvalidKeys;
-use crate::command::{AclCategory, Arg, ArgFlags, ArgKind, Args, Command, Flags, Group, KeyAccess, KeySpec, KeyUse, Spec};
+use crate::command::{AclCategory, Arg, ArgFlags, ArgKind, Args, Command, DynamicKeys, Flags, Group, KeyAccess, KeySpec, KeyUse, Spec};
 use crate::error::{CommandResult, Error};
 use crate::exec::Exec;
-use crate::keyspace::{ClientId, Expiry, NewValue, Value};
+use crate::keyspace::{Expiry, NewValue, Value};
 use crate::number::{parse_f64, parse_i64};
 use crate::reply::Reply;
 use crate::settings::NotifyFlags;
-use crate::shard::Shard;
 use crate::value::list::ListLimit;
 use crate::value::sorted_set::Direction;
 use crate::value::{List, Object};
@@ -23,6 +22,7 @@ use std::ops::Range;
 pub static SORT: ShardCommand = Command {
     spec: Spec {
         name: "sort",
+        dynamic_keys: Some(PATTERN_KEYS),
         group: Group::Generic,
         summary: "Sorts a list, set or sorted set, and answers or stores the result.",
         complexity: "O(N+M*log(M)) for N elements of which M are answered",
@@ -40,6 +40,7 @@ pub static SORT: ShardCommand = Command {
 pub static SORT_RO: ShardCommand = Command {
     spec: Spec {
         name: "sort_ro",
+        dynamic_keys: Some(PATTERN_KEYS),
         group: Group::Generic,
         since: "7.0.0",
         summary: "Sorts a list, set or sorted set without storing the result.",
@@ -371,8 +372,15 @@ fn store(x: &mut Exec<'_>, plan: &Plan<'_>, elements: &Texts, chosen: &[u32], na
     r.integer(len as i64);
 }
 
+/// The keys behind BY and GET patterns depend on the sorted elements.
+const PATTERN_KEYS: DynamicKeys = DynamicKeys { possible: names_patterns, find: sort_pattern_keys };
+
+fn names_patterns(a: Args<'_>) -> bool {
+    (2..a.len()).any(|at| (a.is(at, "by") || a.is(at, "get")) && a.at(at + 1).contains(&b'*'))
+}
+
 /// The keys that the BY and GET patterns of a SORT name, each once; none where the command would fail.
-pub fn sort_pattern_keys(x: &mut Exec<'_>, a: Args<'_>) -> Vec<Vec<u8>> {
+fn sort_pattern_keys(x: &mut Exec<'_>, a: Args<'_>) -> Vec<Vec<u8>> {
     let Ok(plan) = Plan::parse(x, a) else { return Vec::new() };
     let patterns: Vec<Pattern<'_>> = plan.by.iter().chain(&plan.get).copied().collect();
     if !patterns.iter().any(|pattern| matches!(pattern, Pattern::Key { .. })) {
@@ -386,13 +394,6 @@ pub fn sort_pattern_keys(x: &mut Exec<'_>, a: Args<'_>) -> Vec<Vec<u8>> {
     keys.sort_unstable();
     keys.dedup();
     keys
-}
-
-impl Shard {
-    /// As [`sort_pattern_keys`], for the node: which keys it must gather before a SORT can run.
-    pub fn sort_pattern_keys(&mut self, db: usize, now: i64, a: Args<'_>) -> Vec<Vec<u8>> {
-        sort_pattern_keys(&mut Exec::new(self, &SORT.spec, db, now, ClientId(0)), a)
-    }
 }
 
 #[cfg(test)]
@@ -542,7 +543,9 @@ mod tests {
         let mut s = filled();
         let args = |line: &str| crate::command::ArgsBuf::from_slices(&line.split(' ').map(str::as_bytes).collect::<Vec<_>>());
         let keys = |s: &mut Session, line: &str| {
-            let keys = s.shard.sort_pattern_keys(0, 0, args(line).args());
+            let buf = args(line);
+            let mut exec = Exec::new(&mut s.shard, &SORT.spec, 0, 0, crate::keyspace::ClientId(1));
+            let keys = sort_pattern_keys(&mut exec, buf.args());
             keys.into_iter().map(|key| String::from_utf8(key).unwrap()).collect::<Vec<_>>()
         };
         assert_eq!(keys(&mut s, "SORT l BY w_* GET # GET h_*->w"), ["h_1", "h_10", "h_2", "h_3", "w_1", "w_10", "w_2", "w_3"]);

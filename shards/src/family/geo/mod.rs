@@ -1,8 +1,9 @@
 //! Positions on the globe, kept as the scores of sorted sets.
 //!
-//! [`geohash`] is the arithmetic, [`search`] the commands that look for members in an area.
+//! [`geohash`] is the arithmetic, [`query`] the search for members in an area, [`search`] the commands that ask for one.
 
 mod geohash;
+mod query;
 mod search;
 
 use super::ShardCommand;

@@ -178,7 +178,7 @@ fn check_options(options: AddOptions, pairs: usize) -> Result<(), Error> {
     if absent && present {
         return Err(Error::Text("ERR XX and NX options at the same time are not compatible"));
     }
-    if (greater && absent) || (less && absent) || (greater && less) {
+    if [absent, greater, less].into_iter().filter(|&set| set).count() > 1 {
         return Err(Error::Text("ERR GT, LT, and/or NX options at the same time are not compatible"));
     }
     if increment && pairs > 1 {

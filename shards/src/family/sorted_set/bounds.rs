@@ -62,8 +62,8 @@ pub fn parse_scores(min: &[u8], max: &[u8]) -> Result<ScoreRange, Error> {
     Ok(ScoreRange { min, max, min_excluded, max_excluded })
 }
 
-/// A score, exclusive after `(`. C's strtod reads it: leading spaces are skipped, a zero byte ends it, nothing at all is 0, and what
-/// overflows is infinite.
+/// A score, exclusive after `(`. C's strtod reads it: leading spaces are skipped, a zero byte ends it, nothing at all is 0,
+/// and what overflows is infinite.
 fn score_bound(text: &[u8]) -> Option<(f64, bool)> {
     let (excluded, text) = match text {
         [b'(', rest @ ..] => (true, rest),

@@ -4,6 +4,7 @@
 //! those.
 
 mod add;
+mod algebra;
 mod bounds;
 mod combine;
 mod pop;

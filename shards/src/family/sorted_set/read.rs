@@ -102,7 +102,7 @@ pub static ZRANK: ShardCommand = Command {
             Arg::new("member", ArgKind::String),
             Arg::new("withscore", ArgKind::PureToken).token("WITHSCORE").flags(ArgFlags::OPTIONAL),
         ],
-        history: &[("7.2.0", "Added the optional `WITHSCORE` argument.")],
+        history: &[("7.2.0", "The score can be asked for with `WITHSCORE`.")],
         ..Spec::DEFAULT
     },
     run: zrank,
@@ -128,7 +128,7 @@ pub static ZREVRANK: ShardCommand = Command {
             Arg::new("member", ArgKind::String),
             Arg::new("withscore", ArgKind::PureToken).token("WITHSCORE").flags(ArgFlags::OPTIONAL),
         ],
-        history: &[("7.2.0", "Added the optional `WITHSCORE` argument.")],
+        history: &[("7.2.0", "The score can be asked for with `WITHSCORE`.")],
         ..Spec::DEFAULT
     },
     run: zrevrank,

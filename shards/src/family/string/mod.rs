@@ -83,10 +83,12 @@ pub(super) fn string_bytes<'a>(value: Value<'a>, digits: &'a mut itoa::Buffer) -
 
 /// The part of `len` bytes (or bits) that `start` to `end` means: both included, negative ones counted from the end, clipped
 /// to what is there. `None` when nothing is left.
-pub(super) fn clip_range(start: i64, end: i64, len: usize) -> Option<(usize, usize)> {
-    if start < 0 && end < 0 && start > end {
-        return None;
-    }
+fn clip_range(start: i64, end: i64, len: usize) -> Option<(usize, usize)> {
+    if start < 0 && end < 0 && start > end { None } else { clip_to(start, end, len) }
+}
+
+/// As [`clip_range`], but two ends before the beginning mean the first byte, whatever their order.
+pub(super) fn clip_to(start: i64, end: i64, len: usize) -> Option<(usize, usize)> {
     let len = i64::try_from(len).unwrap_or(i64::MAX);
     let from_start = |at: i64| if at < 0 { (len + at).max(0) } else { at };
     let (start, end) = (from_start(start), from_start(end).min(len - 1));
@@ -107,7 +109,7 @@ fn store_string(x: &mut Exec<'_>, key: &Key<'_>, bytes: &[u8], expiry: Expiry) {
 }
 
 /// Length of the string under `key`, if there is one, looked up for a change: it counts neither as a hit nor as a miss.
-pub(super) fn string_len(x: &mut Exec<'_>, key: &Key<'_>) -> Result<Option<usize>, Error> {
+fn string_len(x: &mut Exec<'_>, key: &Key<'_>) -> Result<Option<usize>, Error> {
     match x.get_mut(key) {
         None => Ok(None),
         Some(ValueMut::Short(bytes)) => Ok(Some(bytes.len())),

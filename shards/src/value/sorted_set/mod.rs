@@ -181,13 +181,22 @@ impl SortedSet {
         }
     }
 
+    /// Adds a member that is not there and that comes behind all others: what is built in order is built fastest.
+    pub fn push_last(&mut self, member: &[u8], score: f64, limits: &Limits) {
+        self.make_room(member, limits);
+        match &mut self.0 {
+            Form::Packed(packed) => small::insert(packed, member, score),
+            Form::Tree(tree) => tree.push_last(member, score),
+        }
+    }
+
     /// Goes over to the large form if one more member would be too much for the small one.
     fn make_room(&mut self, member: &[u8], limits: &Limits) {
         let Form::Packed(packed) = &self.0 else { return };
         let too_many = packed.len() / 2 >= limits.entries;
         if too_many || member.len() > limits.value || packed.encoded_bytes() + member.len() > PACKED_BYTES_MAX {
             let mut tree = Tree::new(limits.hasher.clone());
-            small::pairs(packed).for_each(|(member, score)| member.with_bytes(|member| tree.add_new(member, score)));
+            small::pairs(packed).for_each(|(member, score)| member.with_bytes(|member| tree.push_last(member, score)));
             self.0 = Form::Tree(Box::new(tree));
         }
     }

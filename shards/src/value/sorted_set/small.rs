@@ -8,7 +8,8 @@
 //! any other                            8 bytes
 //! ```
 //!
-//! -0 becomes 0, as in redis-server's small form. An element of 4 or 8 bytes that would read as a decimal integer gets a zero byte in front.
+//! -0 becomes 0, as in redis-server's small form. An element of 4 or 8 bytes that would read as a decimal integer gets a zero
+//! byte in front.
 
 use super::bounds::{LexRange, ScoreRange};
 use crate::value::item::{Item, parse_int};
@@ -91,16 +92,9 @@ pub fn rank(packed: &Packed, member: &[u8]) -> Option<(usize, f64)> {
 
 /// Adds a member that is not there. The caller has made sure that it fits.
 pub fn insert(packed: &mut Packed, member: &[u8], score: f64) {
-    let mut at = packed.first();
-    while let Some(pos) = at {
-        let Some((item, score_pos)) = packed.at(pos).zip(packed.next(pos)) else { break };
-        let other = packed.at(score_pos).map_or(f64::INFINITY, score_of);
-        if other > score || (other == score && compare(item, member).is_gt()) {
-            break;
-        }
-        at = packed.next(score_pos);
-    }
-    let pos = at.unwrap_or_else(|| packed.end());
+    let before = |&(item, other): &(Item<'_>, f64)| other < score || (other == score && compare(item, member).is_lt());
+    let rank = pairs(packed).take_while(before).count();
+    let pos = packed.seek(2 * rank).unwrap_or_else(|| packed.end());
     let done = with_score(score, |bytes| packed.insert(pos, bytes)) && packed.insert(pos, member);
     debug_assert!(done, "a small sorted set is far below 4 GiB");
 }

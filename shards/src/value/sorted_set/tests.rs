@@ -105,6 +105,11 @@ fn run(entries: usize, steps: Vec<Step>) {
             Step::Clone => {
                 let copy = set.clone();
                 copy.check_invariants();
+                let mut built = SortedSet::sized(set.len(), 0, &limits);
+                set.iter().for_each(|(member, score)| built.push_last(&member.to_vec(), score, &limits));
+                built.check_invariants();
+                let bytes = |set: &SortedSet| set.iter().map(|(member, score)| (member.to_vec(), score)).collect::<Vec<_>>();
+                assert_eq!(bytes(&built), bytes(&set));
                 set = copy;
             }
         }
@@ -117,7 +122,10 @@ fn run(entries: usize, steps: Vec<Step>) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
     #[test]
-    fn behaves_like_the_model(entries in prop_oneof![Just(0usize), Just(20), Just(1000)], steps in prop::collection::vec(step(), 0..600)) {
+    fn behaves_like_the_model(
+        entries in prop_oneof![Just(0usize), Just(20), Just(1000)],
+        steps in prop::collection::vec(step(), 0..600),
+    ) {
         run(entries, steps);
     }
 }

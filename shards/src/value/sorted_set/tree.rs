@@ -157,9 +157,7 @@ impl Tree {
     pub fn insert(&mut self, place: Place, member: &[u8], score: f64) {
         debug_assert!(!score.is_nan());
         let new = Scored::new(member, score);
-        self.block_bytes += new.bytes();
-        let hasher = &self.hasher;
-        self.table.insert(place, new.to_payload(), |payload| Place::of_hash(hasher.hash_one(block(payload).member())).position);
+        self.put_in_table(place, new);
         self.put_in_order(new, score);
     }
 
@@ -173,6 +171,20 @@ impl Tree {
         let item = Ranked::new(block.score(), block);
         let removed = self.order.remove_by(|other| other.compare_to(item));
         debug_assert!(removed.is_some(), "a member of the table stands in the order");
+    }
+
+    /// Adds a member that is not there and that comes behind all others.
+    pub fn push_last(&mut self, member: &[u8], score: f64) {
+        let (new, place) = (Scored::new(member, score), self.place(member));
+        self.put_in_table(place, new);
+        debug_assert!(self.order.last().is_none_or(|last| last.compare_to(Ranked::new(score, new)).is_lt()));
+        self.order.push_last(Ranked::new(score, new));
+    }
+
+    fn put_in_table(&mut self, place: Place, new: Scored) {
+        self.block_bytes += new.bytes();
+        let hasher = &self.hasher;
+        self.table.insert(place, new.to_payload(), |payload| Place::of_hash(hasher.hash_one(block(payload).member())).position);
     }
 
     pub fn add_new(&mut self, member: &[u8], score: f64) {
@@ -294,7 +306,7 @@ impl Clone for Tree {
     fn clone(&self) -> Self {
         let mut copy = Tree::new(self.hasher.clone());
         for item in self.order.iter() {
-            copy.add_new(item.member(), item.score());
+            copy.push_last(item.member(), item.score());
         }
         copy
     }

@@ -1,0 +1,227 @@
+//! The sections about the node: server, clients, memory, persistence, replication, cpu, modules, cluster.
+
+use super::figures::{CpuTime, Figures};
+use super::{human, lines, ratio, yes};
+use crate::config::{Directive, REDIS_VERSION};
+use crate::observe::{clock, memory};
+use std::ffi::CStr;
+use std::sync::atomic::Ordering;
+
+const SECONDS_PER_DAY: u64 = 24 * 3600;
+/// The clock of LRU counts seconds in so many bits.
+const LRU_CLOCK_MASK: i64 = (1 << 24) - 1;
+
+pub fn server(f: &Figures, text: &mut String) {
+    let config = &f.config;
+    let uptime = f.node.started.elapsed().as_secs();
+    let executable = std::env::current_exe().map(|path| path.display().to_string()).unwrap_or_default();
+    let config_file = f.node.config_file.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+    text.push_str("# Server\r\n");
+    lines!(text,
+        "redis_version" => REDIS_VERSION,
+        "redis_git_sha1" => "00000000",
+        "redis_git_dirty" => 0,
+        "redis_build_id" => "0000000000000000",
+        "redis_mode" => "standalone",
+        "os" => operating_system(),
+        "arch_bits" => usize::BITS,
+        "monotonic_clock" => clock::source(),
+        "multiplexing_api" => "io_uring",
+        "atomicvar_api" => "rust-core",
+        "gcc_version" => "0.0.0",
+        "process_id" => std::process::id(),
+        "process_supervised" => directive(f, "supervised"),
+        "run_id" => f.node.run_id,
+        "tcp_port" => config.port,
+        "server_time_usec" => clock::wall_micros(),
+        "uptime_in_seconds" => uptime,
+        "uptime_in_days" => uptime / SECONDS_PER_DAY,
+        "hz" => config.hz,
+        "configured_hz" => config.hz,
+        "lru_clock" => f.now / 1000 & LRU_CLOCK_MASK,
+        "executable" => executable,
+        "config_file" => config_file,
+        "io_threads_active" => 0,
+        "kvcore_version" => env!("CARGO_PKG_VERSION"),
+        "kvcore_cores" => f.node.cores,
+    );
+}
+
+/// A directive's value as CONFIG GET shows it.
+fn directive(f: &Figures, name: &str) -> String {
+    let value = Directive::find(name.as_bytes()).map(|directive| directive.text(&f.config));
+    String::from_utf8_lossy(&value.unwrap_or_default()).into_owned()
+}
+
+/// System, release and machine, as `uname` tells.
+fn operating_system() -> String {
+    // SAFETY: all zeros is a valid `utsname`, which is arrays of characters.
+    let mut names: libc::utsname = unsafe { std::mem::zeroed() };
+    // SAFETY: `names` is a live value of the type the call fills.
+    if unsafe { libc::uname(&mut names) } != 0 {
+        return "Linux".to_owned();
+    }
+    let word = |name: &[libc::c_char]| {
+        // SAFETY: the arrays were zeroed and the kernel ends each name with a zero within it.
+        unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned()
+    };
+    format!("{} {} {}", word(&names.sysname), word(&names.release), word(&names.machine))
+}
+
+pub fn clients(f: &Figures, text: &mut String) {
+    text.push_str("# Clients\r\n");
+    lines!(text,
+        "connected_clients" => f.clients.connected,
+        "cluster_connections" => 0,
+        "maxclients" => f.config.maxclients,
+        "client_recent_max_input_buffer" => f.clients.input_max,
+        "client_recent_max_output_buffer" => f.clients.output_max,
+        "blocked_clients" => f.clients.blocked,
+        "tracking_clients" => 0,
+        "clients_in_timeout_table" => f.clients.with_timeout,
+    );
+}
+
+pub fn memory(f: &Figures, text: &mut String) {
+    let (used, peak) = (f.memory_used, f.memory_peak);
+    let resident = memory::resident().unwrap_or(used);
+    let startup = f.node.startup_memory.load(Ordering::Relaxed);
+    let overhead = startup + f.table_bytes as u64 + f.clients.memory as u64;
+    let dataset = used.saturating_sub(overhead);
+    let percent = |part: u64, whole: u64| format!("{:.2}%", if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 });
+    let beyond = |a: u64, b: u64| a as i64 - b as i64;
+    let total_system = memory::of_the_machine();
+    text.push_str("# Memory\r\n");
+    lines!(text,
+        "used_memory" => used,
+        "used_memory_human" => human(used),
+        "used_memory_rss" => resident,
+        "used_memory_rss_human" => human(resident),
+        "used_memory_peak" => peak,
+        "used_memory_peak_human" => human(peak),
+        "used_memory_peak_perc" => percent(used, peak),
+        "used_memory_overhead" => overhead,
+        "used_memory_startup" => startup,
+        "used_memory_dataset" => dataset,
+        "used_memory_dataset_perc" => percent(dataset, used.saturating_sub(startup)),
+        "allocator_allocated" => used,
+        "allocator_active" => resident,
+        "allocator_resident" => resident,
+        "total_system_memory" => total_system,
+        "total_system_memory_human" => human(total_system),
+        "used_memory_lua" => 0,
+        "used_memory_vm_eval" => 0,
+        "used_memory_lua_human" => human(0),
+        "used_memory_scripts_eval" => 0,
+        "number_of_cached_scripts" => 0,
+        "number_of_functions" => 0,
+        "number_of_libraries" => 0,
+        "used_memory_vm_functions" => 0,
+        "used_memory_vm_total" => 0,
+        "used_memory_vm_total_human" => human(0),
+        "used_memory_functions" => 0,
+        "used_memory_scripts" => 0,
+        "used_memory_scripts_human" => human(0),
+        "maxmemory" => f.config.maxmemory,
+        "maxmemory_human" => human(f.config.maxmemory),
+        "maxmemory_policy" => directive(f, "maxmemory-policy"),
+        "allocator_frag_ratio" => ratio(resident, used),
+        "allocator_frag_bytes" => beyond(resident, used),
+        "allocator_rss_ratio" => ratio(1, 1),
+        "allocator_rss_bytes" => 0,
+        "rss_overhead_ratio" => ratio(1, 1),
+        "rss_overhead_bytes" => 0,
+        "mem_fragmentation_ratio" => ratio(resident, used),
+        "mem_fragmentation_bytes" => beyond(resident, used),
+        "mem_not_counted_for_evict" => 0,
+        "mem_replication_backlog" => 0,
+        "mem_total_replication_buffers" => 0,
+        "mem_clients_slaves" => 0,
+        "mem_clients_normal" => f.clients.memory,
+        "mem_cluster_links" => 0,
+        "mem_aof_buffer" => 0,
+        "mem_allocator" => "mimalloc",
+        "active_defrag_running" => 0,
+        "lazyfree_pending_objects" => f.trash_pending,
+        "lazyfreed_objects" => f.trash_freed,
+    );
+}
+
+pub fn persistence(f: &Figures, text: &mut String) {
+    text.push_str("# Persistence\r\n");
+    lines!(text,
+        "loading" => 0,
+        "async_loading" => 0,
+        "current_cow_peak" => 0,
+        "current_cow_size" => 0,
+        "current_cow_size_age" => 0,
+        "current_fork_perc" => "0.00",
+        "current_save_keys_processed" => 0,
+        "current_save_keys_total" => 0,
+        "rdb_changes_since_last_save" => f.dirty,
+        "rdb_bgsave_in_progress" => 0,
+        "rdb_last_save_time" => f.node.last_save.load(Ordering::Relaxed),
+        "rdb_last_bgsave_status" => "ok",
+        "rdb_last_bgsave_time_sec" => -1,
+        "rdb_current_bgsave_time_sec" => -1,
+        "rdb_saves" => 0,
+        "rdb_last_cow_size" => 0,
+        "rdb_last_load_keys_expired" => 0,
+        "rdb_last_load_keys_loaded" => 0,
+        "aof_enabled" => 0,
+        "aof_rewrite_in_progress" => 0,
+        "aof_rewrite_scheduled" => 0,
+        "aof_last_rewrite_time_sec" => -1,
+        "aof_current_rewrite_time_sec" => -1,
+        "aof_last_bgrewrite_status" => "ok",
+        "aof_rewrites" => 0,
+        "aof_rewrites_consecutive_failures" => 0,
+        "aof_last_write_status" => "ok",
+        "aof_last_cow_size" => 0,
+        "module_fork_in_progress" => 0,
+        "module_fork_last_cow_size" => 0,
+    );
+}
+
+pub fn replication(f: &Figures, text: &mut String) {
+    let replication_id = f.node.replication_id.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    text.push_str("# Replication\r\n");
+    lines!(text,
+        "role" => "master",
+        "connected_slaves" => 0,
+        "master_failover_state" => "no-failover",
+        "master_replid" => replication_id,
+        "master_replid2" => "0000000000000000000000000000000000000000",
+        "master_repl_offset" => 0,
+        "second_repl_offset" => -1,
+        "repl_backlog_active" => 0,
+        "repl_backlog_size" => f.config.repl_backlog_size,
+        "repl_backlog_first_byte_offset" => 0,
+        "repl_backlog_histlen" => 0,
+    );
+}
+
+pub fn cpu(f: &Figures, text: &mut String) {
+    let seconds = |micros: u64| format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000);
+    let (all, children) = (CpuTime::of(libc::RUSAGE_SELF), CpuTime::of(libc::RUSAGE_CHILDREN));
+    // The first core stands for Redis's main thread; the section about the cores has all of them.
+    let first = f.cores.first().map(|core| core.cpu).unwrap_or_default();
+    text.push_str("# CPU\r\n");
+    lines!(text,
+        "used_cpu_sys" => seconds(all.system),
+        "used_cpu_user" => seconds(all.user),
+        "used_cpu_sys_children" => seconds(children.system),
+        "used_cpu_user_children" => seconds(children.user),
+        "used_cpu_sys_main_thread" => seconds(first.system),
+        "used_cpu_user_main_thread" => seconds(first.user),
+    );
+}
+
+pub fn modules(_f: &Figures, text: &mut String) {
+    text.push_str("# Modules\r\n");
+}
+
+pub fn cluster(f: &Figures, text: &mut String) {
+    text.push_str("# Cluster\r\n");
+    lines!(text, "cluster_enabled" => yes(f.config.cluster_enabled),);
+}
