@@ -41,6 +41,7 @@ const UNSAFE_FILES: &[&str] = &[
     "shards/src/value/sorted_set/tree.rs",
     "shards/src/value/thin.rs",
     "src/commands/info/figures.rs",
+    "src/commands/info/node.rs",
     "src/observe/clock.rs",
     "src/observe/log.rs",
     "src/observe/memory.rs",
