@@ -227,9 +227,9 @@ impl Gen {
     /// Spoils an argument: drops, doubles or replaces one, so that arity, syntax and number errors occur.
     pub fn spoil(&mut self, step: &mut Step) {
         let waits = step.args[0].first().is_some_and(|byte| byte.eq_ignore_ascii_case(&b'b')) && !step.name().starts_with("BIT");
-        let answers_much = ["HELLO", "COMMAND", "CONFIG"].contains(&step.name().as_str());
+        let special = ["HELLO", "COMMAND", "CONFIG", "WAIT"].contains(&step.name().as_str());
         let lexical = step.args.iter().any(|arg| arg.windows(3).any(|part| part == b"lex"));
-        if waits || answers_much || lexical || step.args.len() < 2 || !step.is_plain() {
+        if waits || special || lexical || step.args.len() < 2 || !step.is_plain() {
             return;
         }
         let at = 1 + self.below(step.args.len() - 1);
