@@ -221,7 +221,7 @@ impl Shard {
     }
 
     /// The access clock of a new entry.
-    pub(crate) fn fresh_access(&self, now: i64) -> u32 {
+    pub fn fresh_access(&self, now: i64) -> u32 {
         if self.settings.maxmemory_policy.is_lfu() { lfu_minutes(now) << 8 | LFU_INITIAL } else { lru_seconds(now) }
     }
 

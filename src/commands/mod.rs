@@ -56,6 +56,8 @@ pub struct Gather {
     pub on: On,
     /// Waits where another core has the shard at the moment. Not for use inside EXEC.
     pub needs_shard: bool,
+    /// The other cores are sent off before this one runs its own part: for jobs that take time.
+    pub together: bool,
     pub job: Arc<dyn Fn(&mut Core) -> Part + Send + Sync>,
     /// Gets the parts in the order of the cores asked. Not called if the connection has gone.
     pub finish: Finish,
@@ -77,6 +79,7 @@ impl Gather {
         Gather {
             on: On::AllCores,
             needs_shard: false,
+            together: false,
             job: Arc::new(move |core| Box::new(job(core))),
             finish: Box::new(move |core, connection, parts, reply| {
                 let parts = parts.into_iter().map(|part| *part.downcast::<T>().expect("a job's part has the job's type"));
@@ -94,16 +97,42 @@ impl Gather {
         self.needs_shard = true;
         self
     }
+
+    pub fn together(mut self) -> Gather {
+        self.together = true;
+        self
+    }
 }
 
 /// All node commands.
 pub fn commands() -> impl Iterator<Item = &'static NodeCommand> {
-    [config::COMMANDS, connection::COMMANDS, info::COMMANDS, introspect::COMMANDS, transaction::COMMANDS].into_iter().flatten().copied()
+    [
+        client::COMMANDS,
+        config::COMMANDS,
+        connection::COMMANDS,
+        debug::COMMANDS,
+        info::COMMANDS,
+        introspect::COMMANDS,
+        latency::COMMANDS,
+        memory::COMMANDS,
+        server::COMMANDS,
+        slowlog::COMMANDS,
+        transaction::COMMANDS,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
 }
 
+pub mod client;
 pub mod config;
 pub mod connection;
+pub mod debug;
 pub mod help;
 pub mod info;
 pub mod introspect;
+pub mod latency;
+pub mod memory;
+pub mod server;
+pub mod slowlog;
 pub mod transaction;

@@ -3,7 +3,7 @@
 //! Each check is small and answers for one reason. With no special state of the client or the node only the arity is looked at.
 
 use crate::commands::registry::{Plan, Registered};
-use crate::core::connection::{Connection, Special};
+use crate::core::connection::{Connection, Special, Transaction};
 use kvshard::{Args, Error, Flags};
 
 /// The reply to a command that needs memory when there is none.
@@ -38,30 +38,49 @@ impl NodeSpecial {
     }
 }
 
+/// Bytes of a client's word that an error repeats; of all arguments of an unknown command together.
+const SHOWN_MAX: usize = 128;
+
 /// The error for a command that does not exist.
 pub fn unknown_command(args: Args<'_>) -> Error {
-    let mut text = format!("ERR unknown command '{}', with args beginning with: ", lossy(args.at(0), 128));
-    let mut shown = 0;
+    let mut text = format!("ERR unknown command '{}', with args beginning with: ", shown(args.at(0), SHOWN_MAX));
+    let mut length = 0;
     for arg in args.from(1).iter() {
-        if shown >= 128 {
+        if length >= SHOWN_MAX {
             break;
         }
-        let part = lossy(arg, 128 - shown);
-        shown += part.len() + 3;
-        text.push_str(&format!("'{part}' "));
+        let part = beginning(arg, SHOWN_MAX - length);
+        length += part.len() + "'' ".len();
+        text.push_str(&format!("'{}' ", String::from_utf8_lossy(part)));
     }
     Error::Owned(text)
 }
 
-fn lossy(bytes: &[u8], max: usize) -> String {
-    String::from_utf8_lossy(&bytes[..bytes.len().min(max)]).into_owned()
+/// What redis-server would print of a word: up to its first NUL.
+fn beginning(word: &[u8], max: usize) -> &[u8] {
+    let word = &word[..word.len().min(max)];
+    word.split(|&byte| byte == 0).next().unwrap_or_default()
+}
+
+fn shown(word: &[u8], max: usize) -> String {
+    String::from_utf8_lossy(beginning(word, max)).into_owned()
 }
 
 /// The error for a container's unknown subcommand.
-fn unknown_subcommand(container: &Registered, args: Args<'_>) -> Error {
-    let name = container.spec.name.to_uppercase();
-    Error::Owned(format!("ERR unknown subcommand '{}'. Try {name} HELP.", lossy(args.at(1), 128)))
+fn unknown_subcommand(args: Args<'_>) -> Error {
+    let container = String::from_utf8_lossy(args.at(0)).to_uppercase();
+    Error::Owned(format!("ERR unknown subcommand '{}'. Try {container} HELP.", shown(args.at(1), SHOWN_MAX)))
 }
+
+/// The first word of an HTTP request's line or header that a browser can be made to send here: whatever follows must not be run.
+pub fn is_http(word: &[u8]) -> bool {
+    word.eq_ignore_ascii_case(b"post") || word.eq_ignore_ascii_case(b"host:")
+}
+
+/// What the log says about it, and how often at most.
+pub const HTTP_WARNING: &str = "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: commands to Redis. This is \
+    likely due to an attacker attempting to use Cross Protocol Scripting to compromise your Redis instance. Connection aborted.";
+pub const HTTP_WARNING_PAUSE_MS: i64 = 60_000;
 
 pub fn wrong_arity(command: &Registered) -> Error {
     Error::Owned(format!("ERR wrong number of arguments for '{}' command", command.spec.name))
@@ -71,7 +90,7 @@ pub fn wrong_arity(command: &Registered) -> Error {
 #[inline]
 pub fn check_form(command: &'static Registered, args: Args<'_>) -> Result<(), Error> {
     if !command.subcommands.is_empty() && args.len() >= 2 {
-        return Err(unknown_subcommand(command, args));
+        return Err(unknown_subcommand(args));
     }
     if !command.spec.arity_matches(args.len()) {
         return Err(wrong_arity(command));
@@ -94,10 +113,13 @@ pub fn check(connection: &Connection, command: &'static Registered, args: Args<'
             "ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context"
         )));
     }
+    if special.has(Special::MONITOR) && touches_keys(connection, command) {
+        return Verdict::Refuse(Error::Text("ERR Replica can't interact with the keyspace"));
+    }
     let runs_now = !connection.in_multi() || flags.has(Flags::NO_QUEUE);
     if let Some(writes_only) = node.paused {
-        let may_write = flags.any(Flags::WRITE | Flags::MAY_REPLICATE) || exec_would_write(connection, command);
-        let exempt = flags.has(Flags::NO_PAUSE) || !runs_now;
+        let may_write = runs_any(connection, command, Flags::WRITE | Flags::MAY_REPLICATE);
+        let exempt = flags.has(Flags::NO_PAUSE) || special.has(Special::MONITOR);
         if !exempt && (!writes_only || may_write) {
             return Verdict::Pause;
         }
@@ -109,12 +131,16 @@ pub fn check(connection: &Connection, command: &'static Registered, args: Args<'
     Verdict::Run
 }
 
-fn exec_would_write(connection: &Connection, command: &'static Registered) -> bool {
-    command.flags().has(Flags::RUNS_QUEUE)
-        && connection
-            .transaction
-            .as_ref()
-            .is_some_and(|transaction| transaction.queue.iter().any(|(queued, _)| queued.flags().any(Flags::WRITE | Flags::MAY_REPLICATE)))
+/// Whether the command, or a command that EXEC would run, has any of the flags.
+fn runs_any(connection: &Connection, command: &'static Registered, flags: Flags) -> bool {
+    let queued = |transaction: &Transaction| transaction.queue.iter().any(|(queued, _)| queued.flags().any(flags));
+    let runs_queue = command.flags().has(Flags::RUNS_QUEUE);
+    command.flags().any(flags) || (runs_queue && connection.transaction.as_deref().is_some_and(queued))
+}
+
+/// Not for monitors, which Redis counts as replicas here.
+fn touches_keys(connection: &Connection, command: &'static Registered) -> bool {
+    runs_any(connection, command, Flags::WRITE | Flags::READONLY | Flags::MAY_REPLICATE)
 }
 
 fn allowed_while_subscribed(command: &'static Registered) -> bool {
@@ -124,4 +150,26 @@ fn allowed_while_subscribed(command: &'static Registered) -> bool {
 /// Whether a command may run on shards of other cores without the connection waiting for it.
 pub fn keeps_flowing(command: &'static Registered) -> bool {
     !matches!(command.plan, Plan::Node) && !command.flags().has(Flags::BLOCKING)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kvshard::command::ArgsBuf;
+
+    #[test]
+    fn unknown_commands_are_repeated_up_to_128_bytes() {
+        let text = |args: &[&[u8]]| unknown_command(ArgsBuf::from_slices(args).args()).text().into_owned();
+        assert_eq!(text(&[b"foo"]), "ERR unknown command 'foo', with args beginning with: ");
+        assert_eq!(text(&[b"foo", b"a", b"", b"b\0c"]), "ERR unknown command 'foo', with args beginning with: 'a' '' 'b' ");
+        let (long, cut) = ([b'x'; 200], "x".repeat(128));
+        assert_eq!(text(&[&long, &long, b"y"]), format!("ERR unknown command '{cut}', with args beginning with: '{cut}' "));
+        let shown = format!("'{}' '{}' ", "x".repeat(100), "x".repeat(25));
+        assert_eq!(text(&[b"f", &long[..100], &long, b"y"]), format!("ERR unknown command 'f', with args beginning with: {shown}"));
+    }
+
+    #[test]
+    fn http_is_known_by_its_first_words() {
+        assert!(is_http(b"POST") && is_http(b"Host:") && !is_http(b"Host") && !is_http(b"GET"));
+    }
 }

@@ -231,15 +231,14 @@ impl Engine {
     #[inline]
     fn command(&mut self, index: usize, found: Option<&'static Registered>, args: Args<'_>, key: Option<KeyHint>, uses: &mut Vec<KeyUse>) -> bool {
         let Some(command) = found else {
-            let error = match self.refusal_before_lookup(index) {
-                Some(error) => error,
-                None => gate::unknown_command(args),
-            };
-            self.refuse(index, None, &error);
+            if gate::is_http(args.at(0)) {
+                self.drop_http(index);
+            } else {
+                self.refuse(index, None, &gate::unknown_command(args));
+            }
             return true;
         };
         if let Err(error) = gate::check_form(command, args) {
-            let error = self.refusal_before_lookup(index).unwrap_or(error);
             self.refuse(index, Some(command), &error);
             return true;
         }
@@ -332,22 +331,26 @@ impl Engine {
                 core.want_flush(index);
             }
         }
-        self.settle(command, args, &outcome, Some(index));
+        if let Some(entry) = self.settle(command, args, &outcome) {
+            self.keep_slow(*entry, Some(index));
+        }
         if let Some(wait) = outcome.wait {
             self.block(index, command, args, wait);
         }
     }
 
-    /// What follows every execution on this core's shard: counters, slow log, events, clients that can be served now.
+    /// What follows every execution on this core's shard: counters, events, clients that can be served now. If the command was slow
+    /// enough for the slow log, its entry goes to the core that knows the client; see [`Engine::keep_slow`].
     #[inline]
-    pub(super) fn settle(&mut self, command: &'static Registered, args: Args<'_>, outcome: &Outcome, index: Option<usize>) {
+    pub(super) fn settle(&mut self, command: &'static Registered, args: Args<'_>, outcome: &Outcome) -> Option<Box<SlowEntry>> {
         let stamp = self.clock.nanos();
         let nanos = stamp - self.last_stamp;
         self.last_stamp = stamp;
         let core = &mut self.core;
         core.counters.called(command.index, nanos, outcome.failed);
+        let mut slow = None;
         if core.slowlog.wants(nanos) || core.latency.wants(nanos) {
-            self.log_slow(command, args, nanos, index);
+            slow = self.slow(command, args, nanos).map(Box::new);
         }
         if let Some(shard) = self.core.shard.as_ref() {
             let (events, ready) = (shard.has_events(), shard.waiters.has_ready());
@@ -361,10 +364,20 @@ impl Engine {
                 self.serve_blocked();
             }
         }
+        slow
     }
 
+    /// Notes a slow command of this core's connection.
     #[cold]
-    pub(super) fn log_slow(&mut self, command: &'static Registered, args: Args<'_>, nanos: u64, index: Option<usize>) {
+    pub(super) fn log_slow(&mut self, command: &'static Registered, args: Args<'_>, nanos: u64, index: usize) {
+        if let Some(entry) = self.slow(command, args, nanos) {
+            self.keep_slow(entry, Some(index));
+        }
+    }
+
+    /// A command that took long: a latency event here, where it ran, and an entry of the slow log, still without its client.
+    #[cold]
+    fn slow(&mut self, command: &'static Registered, args: Args<'_>, nanos: u64) -> Option<SlowEntry> {
         let core = &mut self.core;
         let at = core.now / 1000;
         if core.latency.wants(nanos) {
@@ -372,18 +385,27 @@ impl Engine {
             core.latency.add(event, at, nanos / 1_000_000);
         }
         if !core.slowlog.wants(nanos) || command.flags().has(Flags::SKIP_SLOWLOG) {
-            return;
+            return None;
         }
-        let connection = index.and_then(|index| core.connections.get(index));
-        let entry = SlowEntry {
+        Some(SlowEntry {
             id: core.node.slowlog_next_id.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
             at,
             micros: nanos / 1000,
             args: shortened(command.redacted(args).as_ref().map_or(args, ArgsBuf::args)),
-            address: connection.map(|c| c.peer.to_string()).unwrap_or_default(),
-            client_name: connection.and_then(|c| c.name.as_deref().map(<[u8]>::to_vec)).unwrap_or_default(),
-        };
-        core.slowlog.add(entry);
+            address: String::new(),
+            client_name: Vec::new(),
+        })
+    }
+
+    /// Puts an entry into this core's slow log, with the name and address of the client, which is this core's.
+    /// `None`: the client has gone meanwhile.
+    #[cold]
+    pub(super) fn keep_slow(&mut self, mut entry: SlowEntry, index: Option<usize>) {
+        if let Some(connection) = index.and_then(|index| self.core.connections.get(index)) {
+            entry.address = connection.peer.to_string();
+            entry.client_name = connection.name.as_deref().map(<[u8]>::to_vec).unwrap_or_default();
+        }
+        self.core.slowlog.add(entry);
     }
 
     /// Sends a command to another core's shard. False: the way there is full.
@@ -455,11 +477,6 @@ impl Engine {
         true
     }
 
-    /// The error that comes before any other: the client has to authenticate.
-    fn refusal_before_lookup(&self, _index: usize) -> Option<Error> {
-        None
-    }
-
     #[cold]
     fn gated(&mut self, index: usize, command: &'static Registered, args: Args<'_>, key: Option<KeyHint>) -> Verdict {
         let verdict = gate::check(&self.core.connections[index], command, args, self.special);
@@ -477,6 +494,16 @@ impl Engine {
             }
         }
         verdict
+    }
+
+    /// Closes the connection of a client that talks HTTP; says so from time to time.
+    #[cold]
+    fn drop_http(&mut self, index: usize) {
+        if self.core.now - self.http_warned_ms > gate::HTTP_WARNING_PAUSE_MS {
+            crate::observe::log::warning(gate::HTTP_WARNING);
+            self.http_warned_ms = self.core.now;
+        }
+        self.core.close(index, false);
     }
 
     /// Replies an error to a command that was not run.
@@ -554,12 +581,11 @@ impl Engine {
             ReplyMode::On => false,
             ReplyMode::Off => true,
             ReplyMode::SkipNext => {
-                connection.reply_mode = ReplyMode::Skip;
-                true
+                connection.set_reply_mode(ReplyMode::Skip);
+                false
             }
             ReplyMode::Skip => {
-                connection.reply_mode = ReplyMode::On;
-                connection.special.set(Special::REPLY_MODE, false);
+                connection.set_reply_mode(ReplyMode::On);
                 true
             }
         }

@@ -8,6 +8,7 @@ use crate::commands::Part;
 use crate::commands::registry::Registered;
 use crate::core::Core;
 use crate::core::reorder::Place as ReplyPlace;
+use crate::observe::slowlog::SlowEntry;
 use crate::reactor::Wake;
 use kvshard::Args;
 use kvshard::keyspace::slot::SlotId;
@@ -136,6 +137,8 @@ pub struct ReplyItem {
     pub end: u32,
     /// The client waits; there is no reply yet.
     pub waits: Option<(Wait, Arc<AtomicBool>)>,
+    /// The command was slow: its entry for the slow log of the client's core.
+    pub slow: Option<Box<SlowEntry>>,
 }
 
 /// Which keys an operation needs on one shard.
@@ -377,6 +380,12 @@ impl Mesh {
     /// Messages that did not fit are waiting.
     pub fn has_backlog(&self) -> bool {
         self.peers.iter().any(|peer| !peer.requests.backlog.is_empty() || !peer.answers.backlog.is_empty())
+    }
+
+    /// As [`Mesh::flush`], waking sleepers at once instead of at the end of the turn.
+    pub fn flush_now(&mut self) {
+        self.flush();
+        self.to_wake.drain(..).for_each(|target| self.bells[target].ring_from_outside());
     }
 
     pub fn take_wakes(&mut self) -> impl Iterator<Item = &Wake> {

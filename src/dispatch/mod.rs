@@ -46,6 +46,8 @@ pub struct Engine {
     /// Requests sent to other cores whose answers are outstanding; with some, the core looks at its inbox before it sleeps.
     pub hops_outstanding: usize,
     next_generation: u32,
+    /// When the log last told of a client that talks HTTP, milliseconds since 1970.
+    http_warned_ms: i64,
 }
 
 impl Engine {
@@ -66,6 +68,7 @@ impl Engine {
             last_stamp: 0,
             hops_outstanding: 0,
             next_generation: 0,
+            http_warned_ms: 0,
         }
     }
 }

@@ -379,7 +379,7 @@ impl Engine {
         let nanos = stamp - self.last_stamp;
         self.core.counters.called(command.index, nanos, outcome.failed);
         if self.core.slowlog.wants(nanos) || self.core.latency.wants(nanos) {
-            self.log_slow(command, args, nanos, Some(caller.index));
+            self.log_slow(command, args, nanos, caller.index);
         }
         if outcome.dirty > 0 {
             self.core.node.per_core[self.core.id].dirty.fetch_add(outcome.dirty, std::sync::atomic::Ordering::Relaxed);
@@ -545,6 +545,9 @@ impl Engine {
         for (position, &core) in cores.iter().enumerate().filter(|&(_, &core)| core != self.core.id) {
             let request = Request::Job { operation: id, position, needs_shard: gather.needs_shard, job: gather.job.clone() };
             self.mesh.request(core, request);
+        }
+        if gather.together {
+            self.mesh.flush_now();
         }
         if let Some(position) = cores.iter().position(|&core| core == self.core.id) {
             if gather.needs_shard && self.core.shard.is_none() {

@@ -118,7 +118,7 @@ impl Engine {
             kvshard::Reply::new(&mut replies.bytes, item.resp3).error_text(gate::OUT_OF_MEMORY);
             self.core.counters.commands[item.command.index].rejected += 1;
             self.core.counters.error_reply(&replies.bytes[start..]);
-            replies.items.push(ReplyItem { origin: item.origin, end: replies.bytes.len() as u32, waits: None });
+            replies.items.push(ReplyItem { origin: item.origin, end: replies.bytes.len() as u32, waits: None, slow: None });
             return;
         }
         let request = shard::Request {
@@ -141,9 +141,9 @@ impl Engine {
             self.core.counters.error_reply(&replies.bytes[start..]);
         }
         let waits = outcome.wait.map(|wait| (wait, self.add_waiter(item, args, wait)));
-        replies.items.push(ReplyItem { origin: item.origin, end: replies.bytes.len() as u32, waits });
-        let own = (usize::from(item.origin.core) == self.core.id).then_some(item.origin.index as usize);
-        self.settle(item.command, args, &outcome, own);
+        replies.items.push(ReplyItem { origin: item.origin, end: replies.bytes.len() as u32, waits, slow: None });
+        let slow = self.settle(item.command, args, &outcome);
+        replies.items.last_mut().expect("just pushed").slow = slow;
     }
 
     /// The client of another core (or of this one, by way of a parked command) waits for keys of this shard alone.
@@ -218,7 +218,11 @@ impl Engine {
             self.hops_outstanding = self.hops_outstanding.saturating_sub(1);
             let Origin { index, generation, place, .. } = item.origin;
             let index = index as usize;
-            let Some(connection) = self.core.connections.get_mut(index).filter(|c| c.generation == generation) else { continue };
+            let alive = self.core.connections.get(index).is_some_and(|c| c.generation == generation);
+            if let Some(entry) = item.slow {
+                self.keep_slow(*entry, alive.then_some(index));
+            }
+            let Some(connection) = self.core.connections.get_mut(index).filter(|_| alive) else { continue };
             if let Some((wait, claimed)) = item.waits {
                 self.blocked_elsewhere(index, place, wait, claimed, from_shard(self.core.node.cores, item.origin));
                 continue;

@@ -31,7 +31,7 @@ impl Engine {
         self.last_stamp = stamp;
         self.core.counters.called(command.index, nanos, failed);
         if self.core.slowlog.wants(nanos) || self.core.latency.wants(nanos) {
-            self.log_slow(command, args, nanos, Some(index));
+            self.log_slow(command, args, nanos, index);
         }
         if self.core.connections.contains(index) {
             self.append_reply(index, &bytes);
@@ -75,7 +75,11 @@ impl Engine {
             Action::Done
         });
         self.after_job();
-        self.core.counters.called(command.index, self.clock.nanos() - began, failed);
+        let nanos = self.clock.nanos() - began;
+        self.core.counters.called(command.index, nanos, failed);
+        if self.core.slowlog.wants(nanos) || self.core.latency.wants(nanos) {
+            self.log_slow(command, args, nanos, caller.index);
+        }
         if bytes.first() == Some(&b'-') {
             self.core.counters.error_reply(&bytes);
         }

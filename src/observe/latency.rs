@@ -45,24 +45,53 @@ impl LatencyMonitor {
         self.events.iter().map(|(name, event)| (*name, event))
     }
 
-    /// Forgets one event, or all; says how many.
-    pub fn reset(&mut self, name: Option<&str>) -> usize {
-        match name {
-            Some(name) => usize::from(self.events.remove(name).is_some()),
-            None => std::mem::take(&mut self.events).len(),
-        }
+    pub fn event(&self, name: &str) -> Option<&LatencyEvent> {
+        self.events.get(name)
     }
 
-    /// Adds another core's events.
+    /// Forgets these events, or all; says which there were.
+    pub fn reset(&mut self, names: Option<&[String]>) -> Vec<&'static str> {
+        let forgotten = |event: &str| names.is_none_or(|names| names.iter().any(|name| name == event));
+        self.events.extract_if(|event, _| forgotten(event)).map(|(event, _)| event).collect()
+    }
+
+    /// Adds another core's events; of samples of the same second the worst remains, as within one core.
     pub fn merge(&mut self, other: &LatencyMonitor) {
         for (name, event) in &other.events {
             let mine = self.events.entry(name).or_default();
             mine.max_ms = mine.max_ms.max(event.max_ms);
             mine.samples.extend(&event.samples);
             mine.samples.make_contiguous().sort();
+            let samples = std::mem::take(&mut mine.samples);
+            for (at, ms) in samples {
+                match mine.samples.back_mut() {
+                    Some(last) if last.0 == at => last.1 = ms,
+                    _ => mine.samples.push_back((at, ms)),
+                }
+            }
             while mine.samples.len() > SAMPLES_MAX {
                 mine.samples.pop_front();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_events_become_one_series() {
+        let (mut a, mut b) = (LatencyMonitor::default(), LatencyMonitor::default());
+        a.add("command", 10, 5);
+        a.add("command", 12, 7);
+        b.add("command", 11, 50);
+        b.add("command", 12, 3);
+        b.add("fast-command", 12, 1);
+        a.merge(&b);
+        let event = a.event("command").unwrap();
+        assert_eq!((event.samples.iter().copied().collect::<Vec<_>>(), event.max_ms), (vec![(10, 5), (11, 50), (12, 7)], 50));
+        assert_eq!(a.reset(Some(&["fast-command".to_owned(), "none".to_owned()])), ["fast-command"]);
+        assert_eq!(a.reset(None), ["command"]);
     }
 }

@@ -6,6 +6,7 @@
 use libmimalloc_sys::{mi_collect, mi_free, mi_malloc, mi_malloc_aligned, mi_realloc, mi_realloc_aligned, mi_zalloc, mi_zalloc_aligned};
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
+use std::ffi::{CStr, c_char, c_void};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 pub struct CountingAllocator;
@@ -130,4 +131,26 @@ unsafe impl GlobalAlloc for CountingAllocator {
 pub fn purge() {
     // SAFETY: collects this thread's free pages; no allocation in use is touched.
     unsafe { mi_collect(true) }
+}
+
+/// Bytes that the allocator has from the system.
+pub fn committed() -> u64 {
+    let mut committed = 0;
+    let mut rest = [0usize; 7];
+    let [elapsed, user, system, rss, peak_rss, peak_commit, faults] = &mut rest;
+    // SAFETY: every pointer is to a live `usize` of its own.
+    unsafe { libmimalloc_sys::mi_process_info(elapsed, user, system, rss, peak_rss, &mut committed, peak_commit, faults) };
+    committed as u64
+}
+
+/// The allocator's report on itself.
+pub fn allocator_report() -> String {
+    unsafe extern "C" fn append(text: *const c_char, out: *mut c_void) {
+        // SAFETY: mimalloc passes a C string, and `out` as it was given below: the `Vec` that lives in the caller's frame.
+        unsafe { (*out.cast::<Vec<u8>>()).extend_from_slice(CStr::from_ptr(text).to_bytes()) };
+    }
+    let mut out: Vec<u8> = Vec::new();
+    // SAFETY: `append` takes what is given with it, and is called before this returns, on this thread.
+    unsafe { libmimalloc_sys::mi_stats_print_out(Some(append), (&raw mut out).cast()) };
+    String::from_utf8_lossy(&out).into_owned()
 }

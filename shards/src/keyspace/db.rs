@@ -152,6 +152,11 @@ impl Db {
         self.find(key).map(Entry::expiry)
     }
 
+    /// The access clock of a key: LRU seconds, or LFU minutes and counter.
+    pub fn access(&self, key: &Key<'_>) -> Option<u32> {
+        self.find(key).map(Entry::access)
+    }
+
     /// Sets the value of a key, new or not. Returns the entry it replaced, if that was not overwritten in place.
     /// `access` is the clock of a new entry.
     pub fn set(&mut self, key: &Key<'_>, value: NewValue<'_>, expiry: Expiry, access: u32) -> Option<OwnedEntry> {

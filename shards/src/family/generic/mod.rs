@@ -11,6 +11,7 @@ mod sort;
 use super::ShardCommand;
 
 pub use dump::dump_payload;
+pub use object::encoding;
 
 pub static COMMANDS: &[&ShardCommand] = &[
     &keys::DEL,

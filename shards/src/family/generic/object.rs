@@ -72,7 +72,7 @@ fn object_encoding(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandR
 const EMBSTR_MAX: usize = 44;
 
 /// The encoding by Redis's name.
-pub(crate) fn encoding(value: Value<'_>) -> &'static str {
+pub fn encoding(value: Value<'_>) -> &'static str {
     match value {
         Value::Integer(_) => "int",
         Value::Short(bytes) if bytes.len() <= EMBSTR_MAX => "embstr",
