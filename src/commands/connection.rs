@@ -132,6 +132,8 @@ pub static AUTH: NodeCommand = Command {
             Arg::new("username", ArgKind::String).flags(ArgFlags::OPTIONAL).since("6.0.0"),
             Arg::new("password", ArgKind::String),
         ],
+        history: &[("6.0.0", "A user's name and password.")],
+        is_secret: Some(|_, index| index > 0),
         route: Route::Node,
         ..Spec::DEFAULT
     },
@@ -194,6 +196,8 @@ pub static HELLO: NodeCommand = Command {
             ]),
         )
         .flags(ArgFlags::OPTIONAL)],
+        history: &[("6.2.0", "Without a protocol version it only tells about the connection.")],
+        is_secret: Some(|args, index| index > 2 && (args.is(index - 1, "auth") || args.is(index - 2, "auth"))),
         route: Route::Node,
         ..Spec::DEFAULT
     },

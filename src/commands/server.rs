@@ -83,6 +83,7 @@ pub static LOLWUT: NodeCommand = Command {
         group: Group::Server,
         since: "5.0.0",
         summary: "Draws something, and tells the version of Redis that the server is compatible with.",
+        complexity: "",
         arity: -1,
         flags: Flags::READONLY.with(Flags::FAST),
         args: &[Arg::new("version", ArgKind::Integer).token("VERSION").flags(ArgFlags::OPTIONAL)],

@@ -41,6 +41,7 @@ pub static SLOWLOG_GET: NodeCommand = Command {
         flags: FLAGS,
         tips: &["request_policy:all_nodes", "nondeterministic_output"],
         args: &[Arg::new("count", ArgKind::Integer).flags(ArgFlags::OPTIONAL)],
+        history: &[("4.0.0", "The client's address and name in each entry.")],
         route: Route::Node,
         ..Spec::DEFAULT
     },

@@ -23,6 +23,13 @@ pub static KILL: NodeCommand = Command {
                 Arg::new("new-format", ArgKind::OneOf(FILTERS)).flags(ArgFlags::MULTIPLE),
             ]),
         )],
+        history: &[
+            ("2.8.12", "Filters by name."),
+            ("2.8.12", "Filter `ID`."),
+            ("3.2.0", "Type `master`."),
+            ("5.0.0", "Type `replica`, which older clients call `slave`."),
+            ("6.2.0", "Filter `LADDR`."),
+        ],
         ..SPEC
     },
     run: kill,

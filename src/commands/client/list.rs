@@ -83,6 +83,14 @@ pub static LIST: NodeCommand = Command {
                 .flags(ArgFlags::OPTIONAL)
                 .since("6.2.0"),
         ],
+        history: &[
+            ("2.8.12", "Field `id`."),
+            ("5.0.0", "Filter `TYPE`."),
+            ("6.0.0", "Field `user`."),
+            ("6.2.0", "Fields `argv-mem`, `tot-mem`, `laddr` and `redir`, filter `ID`."),
+            ("7.0.0", "Fields `resp`, `multi-mem`, `rbs` and `rbp`."),
+            ("7.0.3", "Field `ssub`."),
+        ],
         ..SPEC
     },
     run: list,

@@ -78,6 +78,7 @@ pub static PAUSE: NodeCommand = Command {
             .flags(ArgFlags::OPTIONAL)
             .since("6.2.0"),
         ],
+        history: &[("6.2.0", "A mode: all commands, or those that write.")],
         ..SPEC
     },
     run: pause,
