@@ -63,6 +63,7 @@ static SECTIONS: &[Section] = &[
 
 /// One bit for each of [`SECTIONS`].
 type Chosen = u32;
+const _: () = assert!(SECTIONS.len() <= Chosen::BITS as usize);
 
 /// `default`, `all`, `everything` and names of sections, in any case; what is unknown adds nothing.
 fn chosen<'a>(words: impl ExactSizeIterator<Item = &'a [u8]>) -> Chosen {
@@ -83,7 +84,7 @@ fn chosen<'a>(words: impl ExactSizeIterator<Item = &'a [u8]>) -> Chosen {
 }
 
 fn has(chosen: Chosen, name: &str) -> bool {
-    SECTIONS.iter().enumerate().any(|(at, section)| section.name == name && chosen & 1 << at != 0)
+    SECTIONS.iter().enumerate().any(|(at, section)| section.name == name && chosen & (1 << at) != 0)
 }
 
 fn info(c: &mut Call<'_>, _r: &mut Reply<'_>) -> Result<Action, Error> {
@@ -94,11 +95,10 @@ fn info(c: &mut Call<'_>, _r: &mut Reply<'_>) -> Result<Action, Error> {
     Ok(Action::Gather(Gather::all(job, move |core, _, parts, reply| {
         let figures = Figures::of(core, parts);
         let mut text = String::with_capacity(8 << 10);
-        for (at, section) in SECTIONS.iter().enumerate().filter(|(at, _)| chosen & 1 << at != 0) {
+        for (_, section) in SECTIONS.iter().enumerate().filter(|(at, _)| chosen & (1 << at) != 0) {
             if !text.is_empty() {
                 text.push_str("\r\n");
             }
-            debug_assert!(at < SECTIONS.len());
             (section.write)(&figures, &mut text);
         }
         reply.verbatim("txt", text.as_bytes());

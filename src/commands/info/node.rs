@@ -38,7 +38,7 @@ pub fn server(f: &Figures, text: &mut String) {
         "uptime_in_days" => uptime / SECONDS_PER_DAY,
         "hz" => config.hz,
         "configured_hz" => config.hz,
-        "lru_clock" => f.now / 1000 & LRU_CLOCK_MASK,
+        "lru_clock" => (f.now / 1000) & LRU_CLOCK_MASK,
         "executable" => executable,
         "config_file" => config_file,
         "io_threads_active" => 0,
