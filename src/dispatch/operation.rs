@@ -95,6 +95,18 @@ pub struct Gathering {
     finish: Finish,
     /// The operation whose block this is a command of.
     parent: Option<OperationId>,
+    command: &'static Registered,
+    args: ArgsBuf,
+    /// When the command began, nanoseconds.
+    began: u64,
+}
+
+/// A node command that asks other cores: its time is taken when they have answered.
+pub struct Measured<'a> {
+    pub command: &'static Registered,
+    pub args: Args<'a>,
+    /// Nanoseconds, by the engine's clock.
+    pub began: u64,
 }
 
 impl Operations {
@@ -379,7 +391,8 @@ impl Engine {
         let nanos = stamp - self.last_stamp;
         self.core.counters.called(command.index, nanos, outcome.failed);
         if self.core.slowlog.wants(nanos) || self.core.latency.wants(nanos) {
-            self.log_slow(command, args, nanos, caller.index);
+            let alive = self.is_alive(caller);
+            self.log_slow(command, args, nanos, alive.then_some(caller.index));
         }
         if outcome.dirty > 0 {
             self.core.node.per_core[self.core.id].dirty.fetch_add(outcome.dirty, std::sync::atomic::Ordering::Relaxed);
@@ -526,7 +539,7 @@ impl Engine {
 
     // ---- jobs on several cores ----
 
-    pub(super) fn gather(&mut self, index: usize, gather: Gather, parent: Option<OperationId>) {
+    pub(super) fn gather(&mut self, index: usize, gather: Gather, measured: Measured<'_>, parent: Option<OperationId>) {
         let caller = self.caller(index);
         if parent.is_none() {
             self.core.connections[index].stall = Stall::Operation;
@@ -536,7 +549,9 @@ impl Engine {
             On::Cores(cores) => cores,
         };
         let parts = cores.iter().map(|_| None).collect();
-        let gathering = Gathering { caller, due: cores.len(), parts, finish: gather.finish, parent };
+        let Measured { command, args, began } = measured;
+        let args = args.to_buf();
+        let gathering = Gathering { caller, due: cores.len(), parts, finish: gather.finish, parent, command, args, began };
         let id = self.operations.add(self.core.id, Operation::Gathering(Box::new(gathering)));
         if cores.is_empty() {
             return self.end_gathering(id);
@@ -578,7 +593,7 @@ impl Engine {
 
     fn end_gathering(&mut self, id: OperationId) {
         let Some(Operation::Gathering(gathering)) = self.operations.remove(id) else { return };
-        let Gathering { caller, parts, finish, parent, .. } = *gathering;
+        let Gathering { caller, parts, finish, parent, command, args, began, .. } = *gathering;
         let parts = parts.into_iter().flatten().collect();
         let alive = self.is_alive(caller);
         let mut out = Vec::new();
@@ -591,7 +606,13 @@ impl Engine {
             }
             self.after_job();
         }
+        let failed = out.first() == Some(&b'-');
+        let nanos = self.clock.nanos() - began;
+        self.count_node_command(alive.then_some(caller.index), command, args.args(), nanos, failed);
         if let Some(parent) = parent {
+            if failed {
+                self.core.counters.error_reply(&out);
+            }
             if let Some(spanning) = self.operations.spanning(parent) {
                 spanning.block.out.extend_from_slice(&out);
             }
