@@ -225,6 +225,7 @@ fn new_core(id: usize, node: &Arc<Node>, hasher: KeyHasher, seed: u64) -> Core {
         shard: Some(new_shard(2 * id as u64)),
         scratch: new_shard(2 * id as u64 + 1),
         pubsub: PubSub::default(),
+        monitors: Vec::new(),
         counters: Counters::new(node.registry.all().len()),
         slowlog: SlowLog::default(),
         latency: LatencyMonitor::default(),

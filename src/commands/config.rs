@@ -190,7 +190,6 @@ pub static CONFIG_RESETSTAT: NodeCommand = Command {
         summary: "Sets the server's statistics back to zero.",
         arity: 2,
         flags: FLAGS,
-        tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
         route: Route::Node,
         ..Spec::DEFAULT
     },

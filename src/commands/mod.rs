@@ -107,10 +107,12 @@ impl Gather {
 /// All node commands.
 pub fn commands() -> impl Iterator<Item = &'static NodeCommand> {
     [
+        client::COMMANDS,
         config::COMMANDS,
         connection::COMMANDS,
         debug::COMMANDS,
         info::COMMANDS,
+        introspect::COMMANDS,
         latency::COMMANDS,
         memory::COMMANDS,
         server::COMMANDS,
@@ -122,11 +124,13 @@ pub fn commands() -> impl Iterator<Item = &'static NodeCommand> {
     .copied()
 }
 
+pub mod client;
 pub mod config;
 pub mod connection;
 pub mod debug;
 pub mod help;
 pub mod info;
+pub mod introspect;
 pub mod latency;
 pub mod memory;
 pub mod server;

@@ -12,7 +12,7 @@ use kvshard::keyspace::ClientId;
 use kvshard::keyspace::waiters::TimeoutReply;
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub struct Connection {
     pub id: ClientId,
@@ -106,8 +106,9 @@ impl Special {
 pub enum ReplyMode {
     On,
     Off,
-    /// The next command's reply is skipped.
+    /// The reply of the command that runs now (EXEC) is still shown, the next one's is skipped.
     SkipNext,
+    /// The next reply is skipped.
     Skip,
 }
 
@@ -145,6 +146,13 @@ pub struct Blocked {
     pub command: &'static Registered,
     pub args: ArgsBuf,
     pub db: usize,
+}
+
+impl Blocked {
+    /// Takes the right to answer the client; false if someone else has it.
+    pub fn claim(&self) -> bool {
+        !self.claimed.swap(true, Ordering::AcqRel)
+    }
 }
 
 impl Connection {
@@ -205,6 +213,25 @@ impl Connection {
 
     pub fn is_subscribed(&self) -> bool {
         self.subscriptions.as_ref().is_some_and(|subscriptions| subscriptions.total() > 0)
+    }
+
+    /// To be called when the subscriptions or the protocol have changed.
+    pub fn note_subscriptions(&mut self) {
+        if !self.is_subscribed() {
+            self.subscriptions = None;
+        }
+        self.special.set(Special::SUBSCRIBED, self.subscriptions.is_some() && !self.resp3);
+    }
+
+    pub fn set_reply_mode(&mut self, mode: ReplyMode) {
+        self.reply_mode = mode;
+        self.special.set(Special::REPLY_MODE, mode != ReplyMode::On);
+    }
+
+    /// Whether an out-of-band message has to wait for replies that are due before it: it would overtake, say, the confirmation of the
+    /// subscription it comes from. A blocked client gets it at once.
+    pub fn holds_messages(&self) -> bool {
+        !self.reorder.is_empty() && !matches!(self.stall, Stall::Blocked | Stall::AwaitingBlock)
     }
 
     /// Heap bytes held for this client, roughly: buffers and queues.

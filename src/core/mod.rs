@@ -14,7 +14,7 @@ use crate::observe::latency::LatencyMonitor;
 use crate::observe::memory;
 use crate::observe::rates::Rates;
 use crate::observe::slowlog::SlowLog;
-use connection::Connection;
+use connection::{Connection, Special};
 use counters::Counters;
 use hashbrown::HashMap;
 use kvshard::keyspace::ClientId;
@@ -37,6 +37,8 @@ pub struct Core {
     /// Where keys of several shards are brought together for one command; empty in between.
     pub scratch: Box<Shard>,
     pub pubsub: PubSub,
+    /// Connections with MONITOR.
+    pub monitors: Vec<usize>,
     pub counters: Counters,
     pub slowlog: SlowLog,
     pub latency: LatencyMonitor,
@@ -46,7 +48,7 @@ pub struct Core {
     pub to_flush: Vec<usize>,
     /// Connections to be closed at the end of this turn (once their output is sent, if `after_reply`).
     pub to_close: Vec<usize>,
-    /// Blocked clients to be released (CLIENT UNBLOCK), with an error or as if timed out.
+    /// Blocked clients, already claimed, to be released (CLIENT UNBLOCK): with an error or as if timed out.
     pub to_unblock: Vec<(ClientId, Option<&'static str>)>,
     /// Connections whose receive is to be armed.
     pub to_receive: Vec<usize>,
@@ -94,7 +96,13 @@ impl Core {
     /// Appends an out-of-band message to a connection's output.
     pub fn push_to(&mut self, index: usize, write: impl FnOnce(&mut Vec<u8>)) {
         if let Some(connection) = self.connections.get_mut(index) {
-            write(&mut connection.out);
+            if connection.holds_messages() {
+                let start = connection.reorder.held().len();
+                write(connection.reorder.held());
+                connection.reorder.held_reply(start);
+            } else {
+                write(&mut connection.out);
+            }
             self.want_flush(index);
         }
     }
@@ -126,6 +134,21 @@ impl Core {
                 connection.close_after_output = false;
             }
             self.to_close.push(index);
+        }
+    }
+
+    /// Shows every command of the node to a connection, or no longer. `node.monitors` is the caller's to raise before and lowered here.
+    pub fn set_monitor(&mut self, index: usize, on: bool) {
+        let special = &mut self.connections[index].special;
+        if special.has(Special::MONITOR) == on {
+            return;
+        }
+        special.set(Special::MONITOR, on);
+        if on {
+            self.monitors.push(index);
+        } else {
+            self.monitors.retain(|&other| other != index);
+            self.node.monitors.fetch_sub(1, Ordering::SeqCst);
         }
     }
 
@@ -180,6 +203,9 @@ impl Core {
         self.slowlog.configure(config.slowlog_log_slower_than, config.slowlog_max_len as usize);
         self.latency.threshold_ms = config.latency_monitor_threshold;
         self.counters.tracking = config.latency_tracking;
+        if config.requirepass.is_empty() {
+            self.connections.iter_mut().for_each(|(_, connection)| connection.special.set(Special::UNAUTHENTICATED, false));
+        }
         self.config = config;
     }
 }

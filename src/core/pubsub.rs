@@ -3,8 +3,10 @@
 //! Every core knows its own subscribers only; a publisher asks the cores that have any. Shard channels (SSUBSCRIBE) are a
 //! separate name space; without cluster mode they behave as plain channels otherwise.
 
+use super::Core;
 use hashbrown::{HashMap, HashSet};
 use kvshard::{Reply, glob};
+use std::sync::atomic::Ordering;
 
 /// The three kinds of subscription.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,6 +54,56 @@ impl Subscriptions {
 
     pub fn total(&self) -> usize {
         self.channels.len() + self.patterns.len() + self.shard_channels.len()
+    }
+
+    /// The names of one kind, in byte order.
+    pub fn names(&self, kind: Kind) -> Vec<Box<[u8]>> {
+        let set = match kind {
+            Kind::Channel => &self.channels,
+            Kind::Pattern => &self.patterns,
+            Kind::ShardChannel => &self.shard_channels,
+        };
+        let mut names: Vec<Box<[u8]>> = set.iter().cloned().collect();
+        names.sort_unstable();
+        names
+    }
+}
+
+impl Core {
+    /// Subscribes a connection of this core; other cores see it in the shared figure from here on.
+    pub fn subscribe(&mut self, kind: Kind, name: &[u8], index: usize) {
+        let connection = &mut self.connections[index];
+        if connection.subscriptions.get_or_insert_default().of(kind).insert(name.into()) {
+            self.pubsub.subscribe(kind, name, index);
+            self.node.per_core[self.id].subscriptions.fetch_add(1, Ordering::SeqCst);
+        }
+        connection.note_subscriptions();
+    }
+
+    pub fn unsubscribe(&mut self, kind: Kind, name: &[u8], index: usize) {
+        let connection = &mut self.connections[index];
+        let Some(subscriptions) = &mut connection.subscriptions else { return };
+        if subscriptions.of(kind).remove(name) {
+            self.pubsub.unsubscribe(kind, name, index);
+            self.node.per_core[self.id].subscriptions.fetch_sub(1, Ordering::SeqCst);
+        }
+        connection.note_subscriptions();
+    }
+
+    /// Ends all subscriptions of a connection, without a word to it.
+    pub fn unsubscribe_all(&mut self, index: usize) {
+        for kind in [Kind::Channel, Kind::Pattern, Kind::ShardChannel] {
+            let names = self.connections[index].subscriptions.as_ref().map(|subscriptions| subscriptions.names(kind));
+            for name in names.into_iter().flatten() {
+                self.unsubscribe(kind, &name, index);
+            }
+        }
+    }
+
+    /// The cores with subscribers, from the shared figures.
+    pub fn subscribing_cores(&self) -> Vec<usize> {
+        let figures = self.node.per_core.iter().map(|core| core.subscriptions.load(Ordering::SeqCst));
+        figures.enumerate().filter(|&(_, subscriptions)| subscriptions > 0).map(|(core, _)| core).collect()
     }
 }
 

@@ -15,7 +15,7 @@ use kvshard::keyspace::ClientId;
 use kvshard::keyspace::serve::Served;
 use kvshard::keyspace::waiters::{TimeoutReply, Wait, Waiter};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 impl Engine {
     /// A command of this core's connection waits for keys of this core's shard.
@@ -141,18 +141,22 @@ impl Engine {
             self.deadlines.pop_first();
             let current = self.core.connections.get(index).is_some_and(|connection| connection.generation == generation);
             if current {
-                self.end_wait(index, None);
+                self.end_wait(index);
             }
         }
     }
 
-    /// Ends a wait from this side, with the timeout's reply or an error; false if the client's answer is already on its way.
-    pub(super) fn end_wait(&mut self, index: usize, error: Option<&str>) -> bool {
-        let Some(connection) = self.core.connections.get(index) else { return false };
-        let Some(blocked) = &connection.blocked else { return false };
-        if blocked.claimed.swap(true, Ordering::AcqRel) {
-            return false;
+    /// Ends a wait from this side if the client's answer is not already on its way.
+    fn end_wait(&mut self, index: usize) {
+        if self.core.connections.get(index).and_then(|connection| connection.blocked.as_ref()).is_some_and(|blocked| blocked.claim()) {
+            self.end_claimed_wait(index, None);
         }
+    }
+
+    /// Answers a blocked client that was claimed here: with the timeout's reply, or an error.
+    pub(super) fn end_claimed_wait(&mut self, index: usize, error: Option<&str>) {
+        let Some(connection) = self.core.connections.get(index) else { return };
+        let Some(blocked) = &connection.blocked else { return };
         let mut reply = Vec::new();
         let mut writer = kvshard::Reply::new(&mut reply, connection.resp3);
         match (error, blocked.on_timeout) {
@@ -161,7 +165,6 @@ impl Engine {
             (None, TimeoutReply::NullArray) => writer.null_array(),
         }
         self.unblock(index, Some(&reply));
-        true
     }
 
     /// The earliest deadline of a blocked client, ms since 1970.

@@ -3,7 +3,7 @@
 //! Each check is small and answers for one reason. With no special state of the client or the node only the arity is looked at.
 
 use crate::commands::registry::{Plan, Registered};
-use crate::core::connection::{Connection, Special};
+use crate::core::connection::{Connection, Special, Transaction};
 use kvshard::{Args, Error, Flags};
 
 /// The reply to a command that needs memory when there is none.
@@ -113,10 +113,13 @@ pub fn check(connection: &Connection, command: &'static Registered, args: Args<'
             "ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context"
         )));
     }
+    if special.has(Special::MONITOR) && touches_keys(connection, command) {
+        return Verdict::Refuse(Error::Text("ERR Replica can't interact with the keyspace"));
+    }
     let runs_now = !connection.in_multi() || flags.has(Flags::NO_QUEUE);
     if let Some(writes_only) = node.paused {
-        let may_write = flags.any(Flags::WRITE | Flags::MAY_REPLICATE) || exec_would_write(connection, command);
-        let exempt = flags.has(Flags::NO_PAUSE) || !runs_now;
+        let may_write = runs_any(connection, command, Flags::WRITE | Flags::MAY_REPLICATE);
+        let exempt = flags.has(Flags::NO_PAUSE) || special.has(Special::MONITOR);
         if !exempt && (!writes_only || may_write) {
             return Verdict::Pause;
         }
@@ -128,12 +131,16 @@ pub fn check(connection: &Connection, command: &'static Registered, args: Args<'
     Verdict::Run
 }
 
-fn exec_would_write(connection: &Connection, command: &'static Registered) -> bool {
-    command.flags().has(Flags::RUNS_QUEUE)
-        && connection
-            .transaction
-            .as_ref()
-            .is_some_and(|transaction| transaction.queue.iter().any(|(queued, _)| queued.flags().any(Flags::WRITE | Flags::MAY_REPLICATE)))
+/// Whether the command, or a command that EXEC would run, has any of the flags.
+fn runs_any(connection: &Connection, command: &'static Registered, flags: Flags) -> bool {
+    let queued = |transaction: &Transaction| transaction.queue.iter().any(|(queued, _)| queued.flags().any(flags));
+    let runs_queue = command.flags().has(Flags::RUNS_QUEUE);
+    command.flags().any(flags) || (runs_queue && connection.transaction.as_deref().is_some_and(queued))
+}
+
+/// Not for monitors, which Redis counts as replicas here.
+fn touches_keys(connection: &Connection, command: &'static Registered) -> bool {
+    runs_any(connection, command, Flags::WRITE | Flags::READONLY | Flags::MAY_REPLICATE)
 }
 
 fn allowed_while_subscribed(command: &'static Registered) -> bool {

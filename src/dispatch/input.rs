@@ -233,17 +233,12 @@ impl Engine {
         let Some(command) = found else {
             if gate::is_http(args.at(0)) {
                 self.drop_http(index);
-                return true;
+            } else {
+                self.refuse(index, None, &gate::unknown_command(args));
             }
-            let error = match self.refusal_before_lookup(index) {
-                Some(error) => error,
-                None => gate::unknown_command(args),
-            };
-            self.refuse(index, None, &error);
             return true;
         };
         if let Err(error) = gate::check_form(command, args) {
-            let error = self.refusal_before_lookup(index).unwrap_or(error);
             self.refuse(index, Some(command), &error);
             return true;
         }
@@ -482,11 +477,6 @@ impl Engine {
         true
     }
 
-    /// The error that comes before any other: the client has to authenticate.
-    fn refusal_before_lookup(&self, _index: usize) -> Option<Error> {
-        None
-    }
-
     #[cold]
     fn gated(&mut self, index: usize, command: &'static Registered, args: Args<'_>, key: Option<KeyHint>) -> Verdict {
         let verdict = gate::check(&self.core.connections[index], command, args, self.special);
@@ -591,12 +581,11 @@ impl Engine {
             ReplyMode::On => false,
             ReplyMode::Off => true,
             ReplyMode::SkipNext => {
-                connection.reply_mode = ReplyMode::Skip;
-                true
+                connection.set_reply_mode(ReplyMode::Skip);
+                false
             }
             ReplyMode::Skip => {
-                connection.reply_mode = ReplyMode::On;
-                connection.special.set(Special::REPLY_MODE, false);
+                connection.set_reply_mode(ReplyMode::On);
                 true
             }
         }

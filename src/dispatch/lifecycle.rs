@@ -4,7 +4,6 @@ use super::Engine;
 use super::gate::NodeSpecial;
 use super::mesh::{Adopted, Request};
 use crate::core::connection::{Connection, Special, Stall};
-use crate::core::pubsub::Kind;
 use crate::observe::clock::wall_ms;
 use crate::observe::memory;
 use kvshard::keyspace::{ClientId, Db};
@@ -46,27 +45,13 @@ impl Engine {
         let Some(connection) = self.core.connections.get_mut(index) else { return };
         let (id, generation) = (connection.id, connection.generation);
         let watched = connection.transaction.take().map(|transaction| transaction.watched).unwrap_or_default();
-        let subscriptions = connection.subscriptions.take();
-        let monitored = connection.special.has(Special::MONITOR);
         if let Some(blocked) = &connection.blocked {
             blocked.claimed.store(true, Ordering::Release);
         }
         self.unblock(index, None);
         self.forget_watched(id, &watched);
-        if let Some(subscriptions) = subscriptions {
-            let own = &self.core.node.per_core[self.core.id].subscriptions;
-            own.fetch_sub(subscriptions.total(), Ordering::SeqCst);
-            let named = |kind, names: hashbrown::HashSet<Box<[u8]>>| names.into_iter().map(move |name| (kind, name));
-            let all = named(Kind::Channel, subscriptions.channels)
-                .chain(named(Kind::Pattern, subscriptions.patterns))
-                .chain(named(Kind::ShardChannel, subscriptions.shard_channels));
-            for (kind, name) in all {
-                self.core.pubsub.unsubscribe(kind, &name, index);
-            }
-        }
-        if monitored {
-            self.core.node.monitors.fetch_sub(1, Ordering::SeqCst);
-        }
+        self.core.unsubscribe_all(index);
+        self.core.set_monitor(index, false);
         self.congested.retain(|&other| other != index);
         self.paused.retain(|&other| other != index);
         self.core.by_client.remove(&id);
@@ -78,12 +63,7 @@ impl Engine {
     /// Everything that is not caused by input or mail: called once a turn. True if there is more to do at once.
     pub fn turn(&mut self) -> bool {
         self.core.now = wall_ms();
-        let node = &self.core.node;
-        self.special = NodeSpecial {
-            paused: node.pause.active(self.core.now),
-            monitored: node.monitors.load(Ordering::Relaxed) > 0,
-            memory_limited: self.core.config.maxmemory > 0,
-        };
+        self.look_at_node();
         if self.special.memory_limited {
             self.publish_evictable();
         }
@@ -113,6 +93,16 @@ impl Engine {
         busy
     }
 
+    /// Refreshes what the gate knows of the node.
+    fn look_at_node(&mut self) {
+        let node = &self.core.node;
+        self.special = NodeSpecial {
+            paused: node.pause.active(self.core.now),
+            monitored: node.monitors.load(Ordering::Relaxed) > 0,
+            memory_limited: self.core.config.maxmemory > 0,
+        };
+    }
+
     fn resume_stalled(&mut self, index: usize, from: Stall) {
         if let Some(connection) = self.core.connections.get_mut(index)
             && connection.stall == from
@@ -137,9 +127,10 @@ impl Engine {
     /// What a job or a finish may have left to be done.
     pub(super) fn after_job(&mut self) {
         self.parse_args.trim();
+        self.look_at_node();
         for (client, error) in std::mem::take(&mut self.core.to_unblock) {
             if let Some(index) = self.core.connection_of(client) {
-                self.end_wait(index, error);
+                self.end_claimed_wait(index, error);
             }
         }
     }
@@ -148,7 +139,8 @@ impl Engine {
     pub fn sleep_ms(&self) -> u64 {
         let cron = 1000 / u64::from(self.core.config.hz.max(1));
         let deadline = self.next_deadline().map_or(cron, |deadline| deadline.saturating_sub(self.core.now).max(0) as u64);
-        let pause_end = if self.paused.is_empty() { cron } else { 1 };
+        let pause_until = self.core.node.pause.until_ms.load(Ordering::Relaxed);
+        let pause_end = if self.paused.is_empty() { cron } else { (pause_until - wall_ms()).max(0) as u64 };
         cron.min(deadline + u64::from(deadline > 0)).min(pause_end)
     }
 

@@ -4,7 +4,6 @@ use super::Engine;
 use super::mesh::{Job, Request};
 use crate::commands::registry::Registered;
 use crate::core::Core;
-use crate::core::connection::Special;
 use kvshard::{Args, Flags};
 use kvshard::settings::NotifyFlags;
 use kvshard::shard::Event;
@@ -80,9 +79,7 @@ impl Engine {
         line.extend_from_slice(b"\r\n");
         let line = Arc::new(line);
         let job: Job = Arc::new(move |core: &mut Core| {
-            let monitors: Vec<usize> =
-                core.connections.iter().filter(|(_, c)| c.special.has(Special::MONITOR)).map(|(index, _)| index).collect();
-            for index in monitors {
+            for index in core.monitors.clone() {
                 core.push_to(index, |out| out.extend_from_slice(&line));
             }
             Box::new(())

@@ -16,6 +16,9 @@ const OFFSET_MAX: usize = 1 << 13;
 /// Most bytes that one byte of compressed data can stand for.
 pub const EXPANSION_MAX: usize = MATCH_MAX / 3;
 
+/// Expansion that is believed before it is seen.
+const CLAIM_TRUSTED: usize = 8;
+
 /// Appends the compressed form of `data` to `out` if it has fewer than `limit` bytes; else leaves `out` as it was.
 pub fn compress(data: &[u8], limit: usize, out: &mut Vec<u8>) -> bool {
     let start = out.len();
@@ -68,13 +71,13 @@ fn put_match(len: usize, offset: usize, out: &mut Vec<u8>) {
     out.push(offset as u8);
 }
 
-/// The `len` bytes that `data` stands for; `None` if it is damaged or stands for another number of bytes. Allocates only
-/// what `data` can stand for.
+/// The `len` bytes that `data` stands for; `None` if it is damaged or stands for another number of bytes. A claimed length
+/// alone allocates no more than a few times the data; the rest follows as it is written.
 pub fn decompress(data: &[u8], len: usize) -> Option<Vec<u8>> {
     if len > data.len().saturating_mul(EXPANSION_MAX) {
         return None;
     }
-    let mut out = Vec::with_capacity(len);
+    let mut out = Vec::with_capacity(len.min(data.len().saturating_mul(CLAIM_TRUSTED)));
     let mut rest = data;
     while let [control, tail @ ..] = rest {
         rest = tail;

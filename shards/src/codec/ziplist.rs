@@ -43,7 +43,7 @@ impl<'a> Elements<'a> {
         right.then_some(Elements { rest: entries, count, read: 0, before: 0, tail_len })
     }
 
-    #[expect(clippy::should_implement_trait, reason = "damage is an answer of its own")]
+    /// The next element; `Ok(None)` at the end, `Err` where the entry or the count is damaged.
     pub fn next(&mut self) -> Result<Option<Item<'a>>, Damaged> {
         if self.rest.is_empty() {
             let right = self.before == self.tail_len && (self.count == COUNT_UNKNOWN || usize::from(self.count) == self.read);
@@ -88,15 +88,18 @@ impl<'a> Elements<'a> {
     }
 }
 
+/// A field and its value.
+type Pair<'a> = (&'a [u8], &'a [u8]);
+
 /// The next field and value of a zipmap without its first byte; `Ok(None)` at its end.
-pub fn zipmap_pair<'a>(rest: &mut &'a [u8]) -> Result<Option<(&'a [u8], &'a [u8])>, Damaged> {
+pub fn zipmap_pair<'a>(rest: &mut &'a [u8]) -> Result<Option<Pair<'a>>, Damaged> {
     if **rest == [END] {
         return Ok(None);
     }
     zipmap_entry(rest).map(Some).ok_or(Damaged)
 }
 
-fn zipmap_entry<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+fn zipmap_entry<'a>(rest: &mut &'a [u8]) -> Option<Pair<'a>> {
     let field_len = zipmap_len(rest)?;
     let field = split_bytes(rest, field_len)?;
     let value_len = zipmap_len(rest)?;

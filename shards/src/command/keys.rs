@@ -136,8 +136,9 @@ fn uses_of(spec: &KeySpec, args: Args<'_>, out: &mut Vec<KeyUse>) -> Result<(), 
     let first = match spec.begin {
         BeginSearch::Index(index) => index,
         BeginSearch::Keyword { word, start } => match find_keyword(args, word, start) {
-            Some(position) => position + 1,
-            None => return Ok(()),
+            Some(position) if position + 1 < argc => position + 1,
+            // Not there, or cut off behind the word, which the command itself will refuse.
+            _ => return Ok(()),
         },
         BeginSearch::Unknown => return Ok(()),
     };

@@ -2,8 +2,10 @@
 
 mod args;
 mod keys;
+mod legacy;
 mod spec;
 
 pub use args::{Args, ArgsBuf};
 pub use keys::{BeginSearch, FindKeys, InvalidKeys, KeyAccess, KeySpec, KeyUse, key_uses};
+pub use legacy::LegacyRange;
 pub use spec::{AclCategory, Arg, ArgFlags, ArgKind, Command, DynamicKeys, Flags, Group, Merge, Route, Spec};

@@ -88,18 +88,6 @@ impl Spec {
         }
         acl.with(if flags.has(Flags::FAST) { AclCategory::FAST } else { AclCategory::SLOW })
     }
-
-    /// Whether the keys cannot be given by first, last and step alone.
-    pub fn has_movable_keys(&self) -> bool {
-        use super::keys::{BeginSearch, FindKeys, KeyAccess};
-        self.find_keys.is_some()
-            || self.keys.iter().any(|key| {
-                !matches!(key.begin, BeginSearch::Index(_))
-                    || !matches!(key.find, FindKeys::Range { .. })
-                    || key.access.has(KeyAccess::INCOMPLETE)
-            })
-            || self.keys.len() > 1
-    }
 }
 
 /// Keys that only the data can tell.
@@ -151,7 +139,7 @@ macro_rules! bits {
         impl $type {
             pub const NONE: Self = Self(0);
             $(pub const $name: Self = Self(1 << $bit);)*
-            /// In the order in which redis-server lists them.
+            /// In the order in which redis-server lists them; those without a name are never shown.
             pub const NAMES: &'static [($type, &'static str)] = &[$(($type::$name, $text)),*];
             pub const fn with(self, other: Self) -> Self {
                 Self(self.0 | other.0)
@@ -188,7 +176,7 @@ bits!(Flags {
     ASKING = 12, "asking";
     FAST = 13, "fast";
     NO_AUTH = 14, "no_auth";
-    MAY_REPLICATE = 15, "may_replicate";
+    MAY_REPLICATE = 15, "";
     NO_MANDATORY_KEYS = 16, "no_mandatory_keys";
     NO_ASYNC_LOADING = 17, "no_async_loading";
     NO_MULTI = 18, "no_multi";
@@ -204,6 +192,8 @@ bits!(Flags {
     RUNS_QUEUE = 26, "";
     SUBSCRIBED = 27, "";
     NO_PAUSE = 28, "";
+    // For use between servers, as COMMAND DOCS says of it.
+    SYSTEM = 29, "";
 });
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -322,6 +312,8 @@ pub enum ArgKind {
     /// A key, with the index of its key spec.
     Key(u8),
     Pattern,
+    /// A pattern of key names, with the index of the key spec for what it names.
+    KeyPattern(u8),
     UnixTime,
     PureToken,
     OneOf(&'static [Arg]),

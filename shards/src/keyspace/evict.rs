@@ -20,10 +20,10 @@ use crate::table::Cursor;
 const POOL_MAX: usize = 16;
 /// Keeps LRU scores positive: later than any clock in seconds.
 const LRU_BASE: u64 = 1 << 40;
-/// Draws for each volatile key wanted, before the table is walked for them.
-const DRAWS_PER_SAMPLE: usize = 8;
 /// Words of the table passed by at a time when walking for volatile keys.
-const WALK_WORDS: usize = 128;
+const WALK_WORDS: usize = 32;
+/// Words after which a walk that has found something ends.
+const WALK_WORDS_MAX: usize = 4096;
 
 /// Keys worth evicting, the best last. Scores of different policies do not mix: [`Pool::use_for`] starts anew.
 #[derive(Default)]
@@ -138,35 +138,31 @@ impl Shard {
         }
     }
 
-    /// Draws about `wanted` keys of a database that the policy may evict; at least one if there is any.
+    /// Draws about `wanted` keys of a database that the policy may evict; at least one if there is any. Volatile keys are
+    /// looked for from one random place on: passing by other keys costs next to nothing, and neighbours in the table
+    /// have nothing else in common.
     fn sample(&mut self, db: usize, policy: EvictionPolicy, wanted: usize, visit: &mut dyn FnMut(Entry)) {
-        let volatile_only = policy.volatile_only();
-        if if volatile_only { self.dbs[db].volatile() == 0 } else { self.dbs[db].is_empty() } {
-            return;
-        }
-        let (mut found, mut last) = (0, None);
-        let draws = if volatile_only { wanted * DRAWS_PER_SAMPLE } else { wanted };
+        let draws = if policy.volatile_only() { 1 } else { wanted };
         for _ in 0..draws {
             let Some(entry) = self.dbs[db].random(&mut self.random) else { return };
-            if !volatile_only || entry.has_expiry() {
+            if policy.volatile_only() {
+                let place = self.hasher.key(entry.key()).place;
+                self.walk_volatile(db, Cursor { position: place.position, order: place.order }, wanted, visit);
+            } else {
                 visit(entry);
-                found += 1;
-                if found == wanted {
-                    return;
-                }
             }
-            last = Some(entry);
-        }
-        if volatile_only && let Some(entry) = last {
-            let place = self.hasher.key(entry.key()).place;
-            self.walk_volatile(db, Cursor { position: place.position, order: place.order }, wanted - found, visit);
         }
     }
 
-    /// Visits volatile keys from `start` on, round the end, until there were `wanted` or all have been passed.
+    /// Visits volatile keys from `start` on, round the end, until there were `wanted`, or fewer after a long way, or all
+    /// have been passed.
     fn walk_volatile(&self, db: usize, start: Cursor, wanted: usize, visit: &mut dyn FnMut(Entry)) {
-        let (mut cursor, mut found, mut rounds) = (start, 0, 0);
-        while found < wanted && rounds < 2 {
+        if self.dbs[db].volatile() == 0 {
+            return;
+        }
+        let (mut cursor, mut found, mut rounds, mut words) = (start, 0, 0, 0);
+        while found < wanted && rounds < 2 && (found == 0 || words < WALK_WORDS_MAX) {
+            words += WALK_WORDS;
             let next = self.dbs[db].scan_volatile(cursor, WALK_WORDS, &mut |entry| {
                 if found < wanted {
                     visit(entry);

@@ -138,10 +138,11 @@ impl Shard {
             let average = &mut self.dbs[db].avg_ttl_ms;
             *average = if *average == 0 { ttl_ms } else { *average / 50 * 49 + ttl_ms / 50 };
         }
+        // A step that met no volatile key counts as one without expired keys: where they are rare there is little to gain.
+        let share = step.expired as f64 / step.looked_at.max(1) as f64;
+        let estimate = &mut self.dbs[db].stale_share;
+        *estimate = share * STEP_WEIGHT + *estimate * (1.0 - STEP_WEIGHT);
         if step.looked_at > 0 {
-            let share = step.expired as f64 / step.looked_at as f64;
-            let estimate = &mut self.dbs[db].stale_share;
-            *estimate = share * STEP_WEIGHT + *estimate * (1.0 - STEP_WEIGHT);
             self.stats.expired_stale_share = share * 0.05 + self.stats.expired_stale_share * 0.95;
         }
     }

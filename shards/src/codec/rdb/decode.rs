@@ -15,6 +15,7 @@ use crate::value::sorted_set::Limits as SortedSetLimits;
 use crate::value::{Hash, List, Object, Set, SortedSet};
 use ahash::RandomState;
 use std::borrow::Cow;
+use std::cmp::Ordering;
 
 /// The settings that decide the encodings of what is read.
 pub struct ValueLimits {
@@ -143,7 +144,7 @@ impl<'a> Elements<'a> {
 fn list(kind: u8, reader: &mut Reader<'_>, limits: &ValueLimits) -> Result<List, CodecError> {
     let mut list = List::new();
     let parts = if kind == kind::LIST_ZIPLIST { 1 } else { reader.length()? };
-    let mut push = |list: &mut List, bytes: &[u8]| match list.push_back(bytes, limits.list) {
+    let push = |list: &mut List, bytes: &[u8]| match list.push_back(bytes, limits.list) {
         true => Ok(()),
         false => Err(CodecError::Damaged("an element is too large")),
     };
@@ -292,14 +293,41 @@ fn valid_score(score: f64) -> Result<f64, CodecError> {
     if score.is_nan() { Err(CodecError::Damaged("a score is no number")) } else { Ok(score) }
 }
 
+/// As with hashes, a packed sorted set stays packed unless it has too many members. They mostly come in order.
 fn packed_sorted_set(mut elements: Elements<'_>, limits: &ValueLimits) -> Result<SortedSet, CodecError> {
-    let mut zset = SortedSet::default();
-    while let Some((member, score)) = elements.next_pair()? {
-        let score = match score {
-            Item::Int(int) => int as f64,
-            Item::Bytes(text) => valid_score(parse_f64(text).ok_or(CodecError::Damaged("a score is no number"))?)?,
-        };
-        only_new(member.with_bytes(|member| zset.insert(member, score, &limits.sorted_set)))?;
+    let mut pairs: Vec<(Item<'_>, f64)> = Vec::new();
+    while pairs.len() <= limits.sorted_set.entries {
+        let Some(pair) = next_scored(&mut elements)? else { break };
+        pairs.push(pair);
+    }
+    if pairs.len() <= limits.sorted_set.entries {
+        only_new(are_distinct(pairs.iter().map(|(member, _)| *member)))?;
+        if !pairs.is_sorted_by(|a, b| scored_order(a, b).is_lt()) {
+            pairs.sort_unstable_by(scored_order);
+        }
+        return SortedSet::from_sorted(pairs).ok_or(CodecError::Damaged("a sorted set is too large"));
+    }
+    let mut zset = SortedSet::sized(pairs.len(), 0, &limits.sorted_set);
+    let mut put =
+        |(member, score): (Item<'_>, f64)| only_new(member.with_bytes(|member| zset.insert(member, score, &limits.sorted_set)));
+    pairs.into_iter().try_for_each(&mut put)?;
+    while let Some(pair) = next_scored(&mut elements)? {
+        put(pair)?;
     }
     Ok(zset)
+}
+
+fn next_scored<'a>(elements: &mut Elements<'a>) -> Result<Option<(Item<'a>, f64)>, CodecError> {
+    let Some((member, score)) = elements.next_pair()? else { return Ok(None) };
+    let score = match score {
+        Item::Int(int) => int as f64,
+        Item::Bytes(text) => valid_score(parse_f64(text).ok_or(CodecError::Damaged("a score is no number"))?)?,
+    };
+    Ok(Some((member, score)))
+}
+
+/// Scores (which are no NaN), then members as bytes.
+fn scored_order(a: &(Item<'_>, f64), b: &(Item<'_>, f64)) -> Ordering {
+    let by_score = a.1.partial_cmp(&b.1).unwrap_or(Ordering::Equal);
+    by_score.then_with(|| a.0.with_bytes(|a_bytes| b.0.with_bytes(|b_bytes| a_bytes.cmp(b_bytes))))
 }

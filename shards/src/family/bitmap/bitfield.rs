@@ -213,7 +213,8 @@ fn parse_operations(x: &Exec<'_>, a: Args<'_>) -> Result<Vec<Operation>, Error> 
         }
         let get = a.is(at, "get") && left >= 2;
         let increment = a.is(at, "incrby") && left >= 3;
-        if !get && !increment && !(a.is(at, "set") && left >= 3) {
+        let set = a.is(at, "set") && left >= 3;
+        if !(get || set || increment) {
             return Err(Error::Syntax);
         }
         let field = Field::parse(x, a.at(at + 1), a.at(at + 2))?;

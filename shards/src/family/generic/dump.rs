@@ -96,7 +96,7 @@ pub static RESTORE_ASKING: ShardCommand = Command {
         summary: "RESTORE for the migration of cluster slots.",
         complexity: "O(N) in the size of the value, O(N*log(N)) for sorted sets",
         arity: -4,
-        flags: Flags::WRITE.with(Flags::DENYOOM).with(Flags::ASKING),
+        flags: Flags::WRITE.with(Flags::DENYOOM).with(Flags::ASKING).with(Flags::SYSTEM),
         acl: AclCategory::KEYSPACE.with(AclCategory::DANGEROUS),
         keys: &[KeySpec::one(1, KeyAccess::OW.with(KeyAccess::UPDATE))],
         args: &[

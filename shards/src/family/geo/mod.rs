@@ -60,6 +60,7 @@ pub static GEOADD: ShardCommand = Command {
             )
             .flags(ArgFlags::MULTIPLE),
         ],
+        history: &[("6.2.0", "Options `CH`, `NX` and `XX`.")],
         ..Spec::DEFAULT
     },
     run: geoadd,

@@ -77,6 +77,7 @@ pub static GEOSEARCH: ShardCommand = Command {
         acl: AclCategory::GEO,
         keys: &[KeySpec::one(1, KeyAccess::RO.with(KeyAccess::ACCESS))],
         args: &[Arg::new("key", ArgKind::Key(0)), FROM, BY, ORDER, COUNT, WITH_POSITION, WITH_DISTANCE, WITH_SCORE],
+        history: &[("7.0.0", "Units in upper case.")],
         ..Spec::DEFAULT
     },
     run: geosearch,
@@ -106,6 +107,7 @@ pub static GEOSEARCHSTORE: ShardCommand = Command {
             COUNT,
             Arg::new("storedist", ArgKind::PureToken).token("STOREDIST").flags(ArgFlags::OPTIONAL),
         ],
+        history: &[("7.0.0", "Units in upper case.")],
         ..Spec::DEFAULT
     },
     run: geosearchstore,
@@ -145,6 +147,7 @@ pub static GEORADIUS: ShardCommand = Command {
             Arg::new("key", ArgKind::Key(2)).token("STOREDIST").flags(ArgFlags::OPTIONAL),
         ],
         deprecated: Some(("6.2.0", "`GEOSEARCH` and `GEOSEARCHSTORE` with the `BYRADIUS` argument")),
+        history: &[("6.2.0", "Option `ANY` of `COUNT`."), ("7.0.0", "Units in upper case.")],
         ..Spec::DEFAULT
     },
     run: georadius,
@@ -178,6 +181,7 @@ pub static GEORADIUS_RO: ShardCommand = Command {
             ORDER,
         ],
         deprecated: Some(("6.2.0", "`GEOSEARCH` with the `BYRADIUS` argument")),
+        history: &[("6.2.0", "Option `ANY` of `COUNT`.")],
         ..Spec::DEFAULT
     },
     run: georadius_ro,
@@ -216,6 +220,7 @@ pub static GEORADIUSBYMEMBER: ShardCommand = Command {
             Arg::new("key", ArgKind::Key(2)).token("STOREDIST").flags(ArgFlags::OPTIONAL),
         ],
         deprecated: Some(("6.2.0", "`GEOSEARCH` and `GEOSEARCHSTORE` with the `BYRADIUS` and `FROMMEMBER` arguments")),
+        history: &[("7.0.0", "Units in upper case.")],
         ..Spec::DEFAULT
     },
     run: georadiusbymember,

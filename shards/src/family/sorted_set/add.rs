@@ -42,6 +42,11 @@ pub static ZADD: ShardCommand = Command {
             Arg::new("score_member", ArgKind::Block(&[Arg::new("score", ArgKind::Double), Arg::new("member", ArgKind::String)]))
                 .flags(ArgFlags::MULTIPLE),
         ],
+        history: &[
+            ("2.4.0", "Takes several members."),
+            ("3.0.2", "Options `XX`, `NX`, `CH` and `INCR`."),
+            ("6.2.0", "Options `GT` and `LT`."),
+        ],
         ..Spec::DEFAULT
     },
     run: zadd,
@@ -178,7 +183,7 @@ fn check_options(options: AddOptions, pairs: usize) -> Result<(), Error> {
     if absent && present {
         return Err(Error::Text("ERR XX and NX options at the same time are not compatible"));
     }
-    if (greater && absent) || (less && absent) || (greater && less) {
+    if [absent, greater, less].into_iter().filter(|&set| set).count() > 1 {
         return Err(Error::Text("ERR GT, LT, and/or NX options at the same time are not compatible"));
     }
     if increment && pairs > 1 {

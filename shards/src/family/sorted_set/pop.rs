@@ -142,6 +142,7 @@ pub static BZPOPMIN: ShardCommand = Command {
         acl: AclCategory::SORTEDSET,
         keys: &[KeySpec::range(1, -2, 1, KeyAccess::RW.with(KeyAccess::ACCESS).with(KeyAccess::DELETE))],
         args: &[Arg::new("key", ArgKind::Key(0)).flags(ArgFlags::MULTIPLE), Arg::new("timeout", ArgKind::Double)],
+        history: &[("6.0.0", "The timeout may have a fraction.")],
         ..Spec::DEFAULT
     },
     run: bzpopmin,
@@ -163,6 +164,7 @@ pub static BZPOPMAX: ShardCommand = Command {
         acl: AclCategory::SORTEDSET,
         keys: &[KeySpec::range(1, -2, 1, KeyAccess::RW.with(KeyAccess::ACCESS).with(KeyAccess::DELETE))],
         args: &[Arg::new("key", ArgKind::Key(0)).flags(ArgFlags::MULTIPLE), Arg::new("timeout", ArgKind::Double)],
+        history: &[("6.0.0", "The timeout may have a fraction.")],
         ..Spec::DEFAULT
     },
     run: bzpopmax,

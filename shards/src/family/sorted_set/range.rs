@@ -47,6 +47,7 @@ pub static ZRANGE: ShardCommand = Command {
             .since("6.2.0"),
             Arg::new("withscores", ArgKind::PureToken).token("WITHSCORES").flags(ArgFlags::OPTIONAL),
         ],
+        history: &[("6.2.0", "Options `REV`, `BYSCORE`, `BYLEX` and `LIMIT`.")],
         ..Spec::DEFAULT
     },
     run: zrange,
@@ -107,6 +108,7 @@ pub static ZRANGEBYSCORE: ShardCommand = Command {
             .flags(ArgFlags::OPTIONAL),
         ],
         deprecated: Some(("6.2.0", "`ZRANGE` with the `BYSCORE` argument")),
+        history: &[("2.0.0", "Option `WITHSCORES`.")],
         ..Spec::DEFAULT
     },
     run: zrangebyscore,
@@ -140,6 +142,7 @@ pub static ZREVRANGEBYSCORE: ShardCommand = Command {
             .flags(ArgFlags::OPTIONAL),
         ],
         deprecated: Some(("6.2.0", "`ZRANGE` with the `REV` and `BYSCORE` arguments")),
+        history: &[("2.1.6", "Bounds can be exclusive.")],
         ..Spec::DEFAULT
     },
     run: zrevrangebyscore,

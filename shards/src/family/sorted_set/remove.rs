@@ -20,6 +20,7 @@ pub static ZREM: ShardCommand = Command {
         acl: AclCategory::SORTEDSET,
         keys: &[KeySpec::one(1, KeyAccess::RW.with(KeyAccess::DELETE))],
         args: &[Arg::new("key", ArgKind::Key(0)), Arg::new("member", ArgKind::String).flags(ArgFlags::MULTIPLE)],
+        history: &[("2.4.0", "Takes several members.")],
         ..Spec::DEFAULT
     },
     run: zrem,

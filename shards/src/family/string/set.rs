@@ -43,6 +43,12 @@ pub static SET: ShardCommand = Command {
             )
             .flags(ArgFlags::OPTIONAL),
         ],
+        history: &[
+            ("2.6.12", "Options `EX`, `PX`, `NX` and `XX`."),
+            ("6.0.0", "Option `KEEPTTL`."),
+            ("6.2.0", "Options `GET`, `EXAT` and `PXAT`."),
+            ("7.0.0", "`NX` together with `GET`."),
+        ],
         ..Spec::DEFAULT
     },
     run: set,

@@ -99,6 +99,14 @@ impl SortedSet {
         }
     }
 
+    /// The small form of members that stand in order and are distinct, whatever the thresholds say (loading); `None` if they
+    /// do not fit.
+    pub fn from_sorted<'a>(members: impl IntoIterator<Item = (Item<'a>, f64)>) -> Option<Self> {
+        let mut packed = Packed::new();
+        let fits = members.into_iter().all(|(member, score)| small::append(&mut packed, member, score));
+        (fits && packed.encoded_bytes() <= PACKED_BYTES_MAX).then_some(SortedSet(Form::Packed(packed)))
+    }
+
     pub fn len(&self) -> usize {
         match &self.0 {
             Form::Packed(packed) => packed.len() / 2,

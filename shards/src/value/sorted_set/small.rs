@@ -99,6 +99,15 @@ pub fn insert(packed: &mut Packed, member: &[u8], score: f64) {
     debug_assert!(done, "a small sorted set is far below 4 GiB");
 }
 
+/// Adds a member behind all others, where it belongs and is new; false if it does not fit.
+pub fn append(packed: &mut Packed, member: Item<'_>, score: f64) -> bool {
+    let pushed = match member {
+        Item::Int(int) => packed.push_int(int),
+        Item::Bytes(bytes) => packed.push(bytes),
+    };
+    pushed && with_score(score, |bytes| packed.push(bytes))
+}
+
 pub fn remove(packed: &mut Packed, pos: Pos) {
     packed.remove(pos, 2);
 }
