@@ -41,6 +41,7 @@ pub static SLOWLOG_GET: NodeCommand = Command {
         flags: FLAGS,
         tips: &["request_policy:all_nodes", "nondeterministic_output"],
         args: &[Arg::new("count", ArgKind::Integer).flags(ArgFlags::OPTIONAL)],
+        history: &[("4.0.0", "An entry tells the client's address and name.")],
         route: Route::Node,
         ..Spec::DEFAULT
     },

@@ -27,13 +27,13 @@ impl Engine {
         });
         self.after_job();
         let began = std::mem::replace(&mut self.last_stamp, self.clock.nanos());
-        let gathers = matches!(action, Action::Gather(_));
-        if !gathers {
-            self.count_node_command(Some(index), command, args, self.last_stamp - began, failed);
+        let nanos = self.last_stamp - began;
+        if !matches!(action, Action::Gather(_)) {
+            self.count_node_command(Some(index), command, args, nanos, failed);
         }
         if self.core.connections.contains(index) {
             self.append_reply(index, &bytes);
-            self.act(index, action, Measured { command, args, began });
+            self.act(index, action, Measured { command, args, nanos });
         }
         self.reply = bytes;
     }
@@ -88,8 +88,9 @@ impl Engine {
             Action::Done
         });
         self.after_job();
+        let nanos = self.clock.nanos() - began;
         if !matches!((&action, parent), (Action::Gather(_), Some(_))) {
-            self.count_node_command(Some(caller.index), command, args, self.clock.nanos() - began, failed);
+            self.count_node_command(Some(caller.index), command, args, nanos, failed);
         }
         if bytes.first() == Some(&b'-') {
             self.core.counters.error_reply(&bytes);
@@ -97,7 +98,7 @@ impl Engine {
         block.out.extend_from_slice(&bytes);
         match (action, parent) {
             (Action::Gather(gather), Some(parent)) => {
-                self.gather(caller.index, gather, Measured { command, args, began }, Some(parent));
+                self.gather(caller.index, gather, Measured { command, args, nanos }, Some(parent));
                 false
             }
             (Action::Close, _) => {

@@ -26,7 +26,12 @@ pub static DEBUG: NodeCommand = Command {
         summary: "A container for debugging commands.",
         complexity: "Depends on subcommand.",
         arity: -2,
-        flags: Flags::ADMIN.with(Flags::NOSCRIPT).with(Flags::LOADING).with(Flags::STALE).with(Flags::PROTECTED),
+        flags: Flags::ADMIN
+            .with(Flags::NOSCRIPT)
+            .with(Flags::LOADING)
+            .with(Flags::STALE)
+            .with(Flags::PROTECTED)
+            .with(Flags::SYSTEM),
         route: Route::Node,
         ..Spec::DEFAULT
     },
