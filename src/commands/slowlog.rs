@@ -71,7 +71,7 @@ fn get(c: &mut Call<'_>, _r: &mut Reply<'_>) -> Result<Action, Error> {
 /// The newest `wanted` entries of all cores, newest first.
 fn newest(parts: Vec<Vec<SlowEntry>>, wanted: usize) -> Vec<SlowEntry> {
     let mut entries: Vec<SlowEntry> = parts.into_iter().flatten().collect();
-    entries.sort_unstable_by(|a, b| b.id.cmp(&a.id));
+    entries.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.id));
     entries.truncate(wanted);
     entries
 }

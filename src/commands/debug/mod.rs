@@ -181,6 +181,7 @@ fn match_length(_c: &mut Call<'_>, args: Args<'_>, r: &mut Reply<'_>) -> Result<
 }
 
 /// One reply of every type, for the tests of clients.
+#[allow(clippy::approx_constant, reason = "the double that redis-server answers")]
 fn protocol(_c: &mut Call<'_>, args: Args<'_>, r: &mut Reply<'_>) -> Result<Action, Error> {
     let is = |name: &str| args.is(0, name);
     match () {
