@@ -9,7 +9,8 @@ use kvshard::{Error, Flags, Group, Reply, Route, Spec};
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
-pub static COMMANDS: &[&NodeCommand] = &[&MEMORY, &MEMORY_STATS, &MEMORY_DOCTOR, &MEMORY_PURGE, &MEMORY_MALLOC_STATS, &MEMORY_HELP];
+pub static COMMANDS: &[&NodeCommand] =
+    &[&MEMORY, &MEMORY_STATS, &MEMORY_DOCTOR, &MEMORY_PURGE, &MEMORY_MALLOC_STATS, &MEMORY_HELP];
 
 /// What most of them have in common.
 const SPEC: Spec = Spec {
@@ -59,7 +60,6 @@ struct Usage {
     peak: u64,
     startup: u64,
     resident: u64,
-    committed: u64,
     clients: u64,
     connections: u64,
     /// As in [`Part`], over all cores.
@@ -81,7 +81,6 @@ impl Usage {
             peak: earlier_peak.max(used),
             startup: core.node.startup_memory.load(Ordering::Relaxed),
             resident: memory::resident().unwrap_or(0),
-            committed: memory::committed(),
             clients: parts.iter().map(|part| part.clients as u64).sum(),
             connections: parts.iter().map(|part| part.connections as u64).sum(),
             databases,
@@ -132,7 +131,7 @@ fn stats(c: &mut Call<'_>, _r: &mut Reply<'_>) -> Result<Action, Error> {
 }
 
 fn write_stats(usage: &Usage, r: &mut Reply<'_>) {
-    let Usage { used, peak, startup, resident, committed, clients, .. } = *usage;
+    let Usage { used, peak, startup, resident, clients, .. } = *usage;
     let with_keys = || usage.databases.iter().enumerate().filter(|(_, (keys, _))| *keys > 0);
     let (keys, overhead) = (usage.keys(), usage.overhead());
     let dataset = used.saturating_sub(overhead);
@@ -171,21 +170,23 @@ fn write_stats(usage: &Usage, r: &mut Reply<'_>) {
     share(r, "dataset.percentage", 100.0 * ratio(dataset, usage.net()));
     share(r, "peak.percentage", 100.0 * ratio(used, peak));
     number(r, "allocator.allocated", used as i64);
-    number(r, "allocator.active", committed as i64);
+    // What mimalloc holds is not told apart from what is resident: all that is not in use counts as fragmentation.
+    number(r, "allocator.active", resident as i64);
     number(r, "allocator.resident", resident as i64);
-    share(r, "allocator-fragmentation.ratio", ratio(committed, used));
-    number(r, "allocator-fragmentation.bytes", beyond(committed, used));
-    share(r, "allocator-rss.ratio", ratio(resident, committed));
-    number(r, "allocator-rss.bytes", beyond(resident, committed));
-    // What of the resident memory is the allocator's is not known apart from the rest.
+    share(r, "allocator-fragmentation.ratio", ratio(resident, used));
+    number(r, "allocator-fragmentation.bytes", beyond(resident, used));
+    share(r, "allocator-rss.ratio", 1.0);
+    number(r, "allocator-rss.bytes", 0);
     share(r, "rss-overhead.ratio", 1.0);
     number(r, "rss-overhead.bytes", 0);
     share(r, "fragmentation", ratio(resident, used));
     number(r, "fragmentation.bytes", beyond(resident, used));
 }
 
-pub static MEMORY_DOCTOR: NodeCommand =
-    Command { spec: Spec { name: "memory|doctor", summary: "Explains in words what is unusual about memory.", ..SPEC }, run: doctor };
+pub static MEMORY_DOCTOR: NodeCommand = Command {
+    spec: Spec { name: "memory|doctor", summary: "Explains in words what is unusual about memory.", ..SPEC },
+    run: doctor,
+};
 
 /// Below this nothing can be said, bytes.
 const DOCTOR_USED_MIN: u64 = 5 << 20;
@@ -308,7 +309,7 @@ mod tests {
 
     fn usage() -> Usage {
         let databases = vec![(10, 1000), (0, 64)];
-        Usage { used: 100 << 20, peak: 100 << 20, resident: 110 << 20, committed: 105 << 20, startup: 1 << 20, databases, ..Usage::default() }
+        Usage { used: 100 << 20, peak: 100 << 20, resident: 110 << 20, startup: 1 << 20, databases, ..Usage::default() }
     }
 
     #[test]

@@ -163,7 +163,7 @@ pub static SHUTDOWN: NodeCommand = Command {
             Arg::new("force", ArgKind::PureToken).token("FORCE").flags(ArgFlags::OPTIONAL).since("7.0.0"),
             Arg::new("abort", ArgKind::PureToken).token("ABORT").flags(ArgFlags::OPTIONAL).since("7.0.0"),
         ],
-        history: &[("7.0.0", "Added the `NOW`, `FORCE` and `ABORT` modifiers.")],
+        history: &[("7.0.0", "NOW, FORCE and ABORT.")],
         route: Route::Node,
         ..Spec::DEFAULT
     },

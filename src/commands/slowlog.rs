@@ -41,7 +41,7 @@ pub static SLOWLOG_GET: NodeCommand = Command {
         flags: FLAGS,
         tips: &["request_policy:all_nodes", "nondeterministic_output"],
         args: &[Arg::new("count", ArgKind::Integer).flags(ArgFlags::OPTIONAL)],
-        history: &[("4.0.0", "The client's address and name in each entry.")],
+        history: &[("4.0.0", "An entry tells the client's address and name.")],
         route: Route::Node,
         ..Spec::DEFAULT
     },
@@ -71,7 +71,7 @@ fn get(c: &mut Call<'_>, _r: &mut Reply<'_>) -> Result<Action, Error> {
 /// The newest `wanted` entries of all cores, newest first.
 fn newest(parts: Vec<Vec<SlowEntry>>, wanted: usize) -> Vec<SlowEntry> {
     let mut entries: Vec<SlowEntry> = parts.into_iter().flatten().collect();
-    entries.sort_unstable_by(|a, b| b.id.cmp(&a.id));
+    entries.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.id));
     entries.truncate(wanted);
     entries
 }

@@ -367,11 +367,11 @@ impl Engine {
         slow
     }
 
-    /// Notes a slow command of this core's connection.
+    /// Notes a slow command of this core's connection, if that is still there.
     #[cold]
-    pub(super) fn log_slow(&mut self, command: &'static Registered, args: Args<'_>, nanos: u64, index: usize) {
+    pub(super) fn log_slow(&mut self, command: &'static Registered, args: Args<'_>, nanos: u64, index: Option<usize>) {
         if let Some(entry) = self.slow(command, args, nanos) {
-            self.keep_slow(entry, Some(index));
+            self.keep_slow(entry, index);
         }
     }
 

@@ -211,7 +211,8 @@ pub enum Answer {
     Replies(Box<Replies>),
     Granted(Box<Grant>),
     Refused { operation: OperationId },
-    JobDone { operation: OperationId, position: usize, part: Part },
+    /// `nanos`: what the job took.
+    JobDone { operation: OperationId, position: usize, part: Part, nanos: u64 },
     /// A blocked client has been served.
     Served { client: ClientId, reply: Vec<u8> },
     /// A blocked client's key is ready; its own core is to run the command.

@@ -56,6 +56,9 @@ pub struct Spanning {
     pub(super) block: Block,
     /// A blocked client's command is being tried again.
     retry: bool,
+    /// The block's commands are being run at this moment; a node command among them was answered meanwhile.
+    running: bool,
+    answered: bool,
 }
 
 /// The connection an operation works for.
@@ -95,6 +98,19 @@ pub struct Gathering {
     finish: Finish,
     /// The operation whose block this is a command of.
     parent: Option<OperationId>,
+    command: &'static Registered,
+    args: ArgsBuf,
+    /// What the command has taken before it asked, nanoseconds.
+    nanos: u64,
+    /// The longest job so far; they run side by side.
+    job_nanos: u64,
+}
+
+/// A node command that asks other cores, and what it has taken so far. Waiting for busy cores does not count as its time.
+pub struct Measured<'a> {
+    pub command: &'static Registered,
+    pub args: Args<'a>,
+    pub nanos: u64,
 }
 
 impl Operations {
@@ -186,7 +202,19 @@ impl Engine {
             self.core.connections[index].stall = Stall::Operation;
         }
         let ticket = self.core.node.take_ticket();
-        let spanning = Spanning { caller, ticket, needs, grants: Vec::new(), answers_due: 0, refused: false, check_watch, block, retry };
+        let spanning = Spanning {
+            caller,
+            ticket,
+            needs,
+            grants: Vec::new(),
+            answers_due: 0,
+            refused: false,
+            check_watch,
+            block,
+            retry,
+            running: false,
+            answered: false,
+        };
         let id = self.operations.add(self.core.id, Operation::Spanning(Box::new(spanning)));
         self.ask(id);
     }
@@ -314,16 +342,25 @@ impl Engine {
         self.continue_block(id);
     }
 
-    /// Runs the commands of an operation's block until it ends or has to ask other cores.
+    /// Runs the commands of an operation's block until it ends or has to wait for other cores.
     pub(super) fn continue_block(&mut self, id: OperationId) {
-        let Some(spanning) = self.operations.spanning(id) else { return };
-        let caller = spanning.caller;
-        let mut block = std::mem::replace(&mut spanning.block, Block::new(Vec::new(), false));
-        let ended = self.run_block(caller, &mut block, Some(id));
-        let spanning = self.operations.spanning(id).expect("it is not removed while it runs");
-        spanning.block = block;
-        if ended {
-            self.end_spanning(id);
+        loop {
+            let Some(spanning) = self.operations.spanning(id) else { return };
+            let caller = spanning.caller;
+            (spanning.running, spanning.answered) = (true, false);
+            let mut block = std::mem::replace(&mut spanning.block, Block::new(Vec::new(), false));
+            let ended = self.run_block(caller, &mut block, Some(id));
+            let spanning = self.operations.spanning(id).expect("it is not removed while it runs");
+            spanning.running = false;
+            // A command that asked this core alone has been answered meanwhile, into the block that stood in.
+            let stand_in = std::mem::replace(&mut spanning.block, block);
+            spanning.block.out.extend_from_slice(&stand_in.out);
+            if ended {
+                return self.end_spanning(id);
+            }
+            if !spanning.answered {
+                return;
+            }
         }
     }
 
@@ -379,7 +416,8 @@ impl Engine {
         let nanos = stamp - self.last_stamp;
         self.core.counters.called(command.index, nanos, outcome.failed);
         if self.core.slowlog.wants(nanos) || self.core.latency.wants(nanos) {
-            self.log_slow(command, args, nanos, caller.index);
+            let alive = self.is_alive(caller);
+            self.log_slow(command, args, nanos, alive.then_some(caller.index));
         }
         if outcome.dirty > 0 {
             self.core.node.per_core[self.core.id].dirty.fetch_add(outcome.dirty, std::sync::atomic::Ordering::Relaxed);
@@ -526,7 +564,7 @@ impl Engine {
 
     // ---- jobs on several cores ----
 
-    pub(super) fn gather(&mut self, index: usize, gather: Gather, parent: Option<OperationId>) {
+    pub(super) fn gather(&mut self, index: usize, gather: Gather, measured: Measured<'_>, parent: Option<OperationId>) {
         let caller = self.caller(index);
         if parent.is_none() {
             self.core.connections[index].stall = Stall::Operation;
@@ -536,7 +574,9 @@ impl Engine {
             On::Cores(cores) => cores,
         };
         let parts = cores.iter().map(|_| None).collect();
-        let gathering = Gathering { caller, due: cores.len(), parts, finish: gather.finish, parent };
+        let Measured { command, args, nanos } = measured;
+        let (args, due) = (args.to_buf(), cores.len());
+        let gathering = Gathering { caller, due, parts, finish: gather.finish, parent, command, args, nanos, job_nanos: 0 };
         let id = self.operations.add(self.core.id, Operation::Gathering(Box::new(gathering)));
         if cores.is_empty() {
             return self.end_gathering(id);
@@ -559,17 +599,20 @@ impl Engine {
     }
 
     pub(super) fn run_job(&mut self, operation: OperationId, position: usize, job: &Job) {
+        let began = self.clock.nanos();
         let part = job(&mut self.core);
         self.after_job();
+        let nanos = self.clock.nanos() - began;
         if operation.index != u32::MAX {
-            self.send_answer(usize::from(operation.core), Answer::JobDone { operation, position, part });
+            self.send_answer(usize::from(operation.core), Answer::JobDone { operation, position, part, nanos });
         }
     }
 
-    pub(super) fn job_done(&mut self, id: OperationId, position: usize, part: Part) {
+    pub(super) fn job_done(&mut self, id: OperationId, position: usize, part: Part, nanos: u64) {
         self.hops_outstanding = self.hops_outstanding.saturating_sub(1);
         let Some(Operation::Gathering(gathering)) = self.operations.get(id) else { return };
         gathering.parts[position] = Some(part);
+        gathering.job_nanos = gathering.job_nanos.max(nanos);
         gathering.due -= 1;
         if gathering.due == 0 {
             self.end_gathering(id);
@@ -578,7 +621,8 @@ impl Engine {
 
     fn end_gathering(&mut self, id: OperationId) {
         let Some(Operation::Gathering(gathering)) = self.operations.remove(id) else { return };
-        let Gathering { caller, parts, finish, parent, .. } = *gathering;
+        let Gathering { caller, parts, finish, parent, command, args, nanos, job_nanos, .. } = *gathering;
+        let began = self.clock.nanos();
         let parts = parts.into_iter().flatten().collect();
         let alive = self.is_alive(caller);
         let mut out = Vec::new();
@@ -591,9 +635,19 @@ impl Engine {
             }
             self.after_job();
         }
+        let failed = out.first() == Some(&b'-');
+        let nanos = nanos + job_nanos + (self.clock.nanos() - began);
+        self.count_node_command(alive.then_some(caller.index), command, args.args(), nanos, failed);
         if let Some(parent) = parent {
+            if failed {
+                self.core.counters.error_reply(&out);
+            }
             if let Some(spanning) = self.operations.spanning(parent) {
                 spanning.block.out.extend_from_slice(&out);
+                if spanning.running {
+                    spanning.answered = true;
+                    return;
+                }
             }
             return self.continue_block(parent);
         }

@@ -204,7 +204,7 @@ impl Engine {
             }
             Answer::Granted(grant) => self.granted(*grant),
             Answer::Refused { operation } => self.refused(operation),
-            Answer::JobDone { operation, position, part } => self.job_done(operation, position, part),
+            Answer::JobDone { operation, position, part, nanos } => self.job_done(operation, position, part, nanos),
             Answer::Served { client, reply } => self.served(client, &reply),
             Answer::Ready { client } => self.ready(client),
         }

@@ -2,7 +2,7 @@
 
 use super::Engine;
 use super::mesh::{OperationId, Request, Scope};
-use super::operation::{Block, Caller, Workplace};
+use super::operation::{Block, Caller, Measured, Workplace};
 use super::route::{self, Target};
 use crate::commands::registry::{Plan, Registered, Run};
 use crate::commands::{Action, Call};
@@ -26,24 +26,37 @@ impl Engine {
             Action::Done
         });
         self.after_job();
-        let stamp = self.clock.nanos();
-        let nanos = stamp - self.last_stamp;
-        self.last_stamp = stamp;
-        self.core.counters.called(command.index, nanos, failed);
-        if self.core.slowlog.wants(nanos) || self.core.latency.wants(nanos) {
-            self.log_slow(command, args, nanos, index);
+        let began = std::mem::replace(&mut self.last_stamp, self.clock.nanos());
+        let nanos = self.last_stamp - began;
+        if !matches!(action, Action::Gather(_)) {
+            self.count_node_command(Some(index), command, args, nanos, failed);
         }
         if self.core.connections.contains(index) {
             self.append_reply(index, &bytes);
-            self.act(index, action);
+            self.act(index, action, Measured { command, args, nanos });
         }
         self.reply = bytes;
     }
 
-    fn act(&mut self, index: usize, action: Action) {
+    /// A node command has ended; `index` is its connection, if that is still there.
+    pub(super) fn count_node_command(
+        &mut self,
+        index: Option<usize>,
+        command: &'static Registered,
+        args: Args<'_>,
+        nanos: u64,
+        failed: bool,
+    ) {
+        self.core.counters.called(command.index, nanos, failed);
+        if self.core.slowlog.wants(nanos) || self.core.latency.wants(nanos) {
+            self.log_slow(command, args, nanos, index);
+        }
+    }
+
+    fn act(&mut self, index: usize, action: Action, measured: Measured<'_>) {
         match action {
             Action::Done => {}
-            Action::Gather(gather) => self.gather(index, gather, None),
+            Action::Gather(gather) => self.gather(index, gather, measured, None),
             Action::Exec => self.exec(index),
             Action::Unwatch => self.unwatch(index),
             Action::Close => self.core.close(index, true),
@@ -76,9 +89,8 @@ impl Engine {
         });
         self.after_job();
         let nanos = self.clock.nanos() - began;
-        self.core.counters.called(command.index, nanos, failed);
-        if self.core.slowlog.wants(nanos) || self.core.latency.wants(nanos) {
-            self.log_slow(command, args, nanos, caller.index);
+        if !matches!((&action, parent), (Action::Gather(_), Some(_))) {
+            self.count_node_command(Some(caller.index), command, args, nanos, failed);
         }
         if bytes.first() == Some(&b'-') {
             self.core.counters.error_reply(&bytes);
@@ -86,7 +98,7 @@ impl Engine {
         block.out.extend_from_slice(&bytes);
         match (action, parent) {
             (Action::Gather(gather), Some(parent)) => {
-                self.gather(caller.index, gather, Some(parent));
+                self.gather(caller.index, gather, Measured { command, args, nanos }, Some(parent));
                 false
             }
             (Action::Close, _) => {

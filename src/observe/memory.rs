@@ -3,7 +3,9 @@
 //! Each thread counts for itself, on a cache line of its own; the sum over all threads is what is in use. Memory allocated on
 //! one core and freed on another shows as plus there and minus here, so only the sum has a meaning.
 
-use libmimalloc_sys::{mi_collect, mi_free, mi_malloc, mi_malloc_aligned, mi_realloc, mi_realloc_aligned, mi_zalloc, mi_zalloc_aligned};
+use libmimalloc_sys::{
+    mi_collect, mi_free, mi_malloc, mi_malloc_aligned, mi_realloc, mi_realloc_aligned, mi_zalloc, mi_zalloc_aligned,
+};
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_void};
@@ -131,16 +133,6 @@ unsafe impl GlobalAlloc for CountingAllocator {
 pub fn purge() {
     // SAFETY: collects this thread's free pages; no allocation in use is touched.
     unsafe { mi_collect(true) }
-}
-
-/// Bytes that the allocator has from the system.
-pub fn committed() -> u64 {
-    let mut committed = 0;
-    let mut rest = [0usize; 7];
-    let [elapsed, user, system, rss, peak_rss, peak_commit, faults] = &mut rest;
-    // SAFETY: every pointer is to a live `usize` of its own.
-    unsafe { libmimalloc_sys::mi_process_info(elapsed, user, system, rss, peak_rss, &mut committed, peak_commit, faults) };
-    committed as u64
 }
 
 /// The allocator's report on itself.

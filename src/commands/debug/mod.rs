@@ -26,7 +26,12 @@ pub static DEBUG: NodeCommand = Command {
         summary: "A container for debugging commands.",
         complexity: "Depends on subcommand.",
         arity: -2,
-        flags: Flags::ADMIN.with(Flags::NOSCRIPT).with(Flags::LOADING).with(Flags::STALE).with(Flags::PROTECTED).with(Flags::SYSTEM),
+        flags: Flags::ADMIN
+            .with(Flags::NOSCRIPT)
+            .with(Flags::LOADING)
+            .with(Flags::STALE)
+            .with(Flags::PROTECTED)
+            .with(Flags::SYSTEM),
         route: Route::Node,
         ..Spec::DEFAULT
     },
@@ -176,6 +181,7 @@ fn match_length(_c: &mut Call<'_>, args: Args<'_>, r: &mut Reply<'_>) -> Result<
 }
 
 /// One reply of every type, for the tests of clients.
+#[allow(clippy::approx_constant, reason = "the double that redis-server answers")]
 fn protocol(_c: &mut Call<'_>, args: Args<'_>, r: &mut Reply<'_>) -> Result<Action, Error> {
     let is = |name: &str| args.is(0, name);
     match () {

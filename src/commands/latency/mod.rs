@@ -54,7 +54,9 @@ pub static LATENCY: NodeCommand = Command {
 };
 
 /// Answers from the latency monitors of all cores, joined.
-fn from_monitors(answer: impl FnOnce(&Core, LatencyMonitor, &mut Reply<'_>) -> Result<(), Error> + 'static) -> Result<Action, Error> {
+fn from_monitors(
+    answer: impl FnOnce(&Core, LatencyMonitor, &mut Reply<'_>) -> Result<(), Error> + 'static,
+) -> Result<Action, Error> {
     Ok(Action::Gather(Gather::all(
         |core| core.latency.clone(),
         move |core, _, parts, r| {
@@ -69,8 +71,10 @@ fn word(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-pub static LATENCY_LATEST: NodeCommand =
-    Command { spec: Spec { name: "latency|latest", summary: "Tells the last sample of every event.", arity: 2, ..SPEC }, run: latest };
+pub static LATENCY_LATEST: NodeCommand = Command {
+    spec: Spec { name: "latency|latest", summary: "Tells the last sample of every event.", arity: 2, ..SPEC },
+    run: latest,
+};
 
 fn latest(_c: &mut Call<'_>, _r: &mut Reply<'_>) -> Result<Action, Error> {
     from_monitors(|_, monitor, r| {

@@ -88,7 +88,8 @@ mod tests {
         monitor.add("command", 100, 20);
         monitor.add("command", 150, 40);
         let text = write(&monitor, &Config::default(), 200);
-        let line = "1. command: 2 latency spikes (average 30ms, mean deviation 10ms, period 50.00 sec). Worst all time event 40ms.";
+        let line =
+            "1. command: 2 latency spikes (average 30ms, mean deviation 10ms, period 50.00 sec). Worst all time event 40ms.";
         assert!(text.contains(line), "{text}");
         assert!(text.contains("SLOWLOG GET") && !text.contains("expire"));
     }
