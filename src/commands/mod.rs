@@ -98,10 +98,13 @@ impl Gather {
 
 /// All node commands.
 pub fn commands() -> impl Iterator<Item = &'static NodeCommand> {
-    [connection::COMMANDS, client::COMMANDS, transaction::COMMANDS].into_iter().flatten().copied()
+    [connection::COMMANDS, client::COMMANDS, monitor::COMMANDS, pubsub::COMMANDS, transaction::COMMANDS].into_iter().flatten().copied()
 }
 
 pub mod client;
 pub mod connection;
 pub mod help;
+pub mod monitor;
+pub mod pubsub;
+pub mod secrets;
 pub mod transaction;

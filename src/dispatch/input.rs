@@ -9,6 +9,7 @@ use super::mesh::{NewItem, Origin};
 use super::route::{self, KeyHint, Target};
 use super::{Engine, locks::Parked};
 use crate::commands::registry::{Plan, Registered, Run};
+use crate::commands::secrets;
 use crate::core::connection::{ReplyMode, Special, Stall};
 use crate::observe::slowlog::{SlowEntry, shortened};
 use crate::protocol::{Limits, Parsed, ProtocolError};
@@ -74,7 +75,26 @@ impl Engine {
             }
         } else {
             connection.query.extend_from_slice(bytes);
+            self.limit_input(index);
             self.continue_input(index);
+        }
+    }
+
+    /// A stalled connection may not make this core keep any amount of input for it.
+    fn limit_input(&mut self, index: usize) {
+        let connection = &self.core.connections[index];
+        if connection.stall == Stall::None {
+            return;
+        }
+        let pending = connection.pending_input();
+        if pending as u64 > self.core.config.client_query_buffer_limit {
+            let shown = crate::commands::client::list::line(connection, self.core.now, 0);
+            let shown = String::from_utf8_lossy(shown.trim_ascii_end());
+            crate::observe::log::warning(&format!("Closing client that reached max query buffer length: {shown}"));
+            self.core.counters.query_buffer_limit_disconnections += 1;
+            self.core.close(index, false);
+        } else if !connection.wants_input() {
+            self.core.to_hush.push(index);
         }
     }
 
@@ -88,6 +108,9 @@ impl Engine {
         let start = std::mem::take(&mut connection.query_at);
         let used = start + self.consume(index, &query[start..]);
         let Some(connection) = self.core.connections.get_mut(index) else { return };
+        if !connection.receiving {
+            self.core.to_receive.push(index);
+        }
         // Nothing can have been added meanwhile: input comes through `receive` only.
         connection.query = query;
         connection.query_at = used;
@@ -262,7 +285,11 @@ impl Engine {
                 }
             }
         }
-        self.start(index, command, args, key, uses)
+        let started = self.start(index, command, args, key, uses);
+        if started && self.special.monitored {
+            self.feed_monitors(index, command, args);
+        }
+        started
     }
 
     /// Runs an admitted command, here or elsewhere.
@@ -375,6 +402,8 @@ impl Engine {
             return;
         }
         let connection = index.and_then(|index| core.connections.get(index));
+        let redacted = secrets::redacted(command, args);
+        let args = redacted.as_ref().map_or(args, |redacted| redacted.args());
         let entry = SlowEntry {
             id: core.node.slowlog_next_id.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
             at,
@@ -461,9 +490,6 @@ impl Engine {
         if verdict == Verdict::Run || verdict == Verdict::Queue {
             if self.special.memory_limited && command.flags().has(Flags::DENYOOM) && !self.make_room() {
                 return Verdict::Refuse(Error::Text("OOM command not allowed when used memory > 'maxmemory'."));
-            }
-            if self.special.monitored && verdict == Verdict::Run {
-                self.feed_monitors(index, command, args);
             }
         }
         verdict

@@ -46,6 +46,8 @@ pub struct Engine {
     /// Requests sent to other cores whose answers are outstanding; with some, the core looks at its inbox before it sleeps.
     pub hops_outstanding: usize,
     next_generation: u32,
+    /// The connection's place that the clients' check has come to.
+    checked_to: usize,
 }
 
 impl Engine {
@@ -66,6 +68,7 @@ impl Engine {
             last_stamp: 0,
             hops_outstanding: 0,
             next_generation: 0,
+            checked_to: 0,
         }
     }
 }

@@ -164,11 +164,18 @@ impl Runtime {
         self.engine.hand_over(to, Adopted { fd, peer: endpoints.peer, local: endpoints.local, is_unix });
     }
 
-    /// Arms the receive of connections that have none: new ones, and those that may read again.
+    /// Ends the receive of connections that have sent too much; arms it for those that have none: new ones, and those that may read
+    /// again. A receive that is being ended counts as armed until its last completion, which arms it again if that is wanted by then.
     fn arm_receives(&mut self) {
+        for index in std::mem::take(&mut self.engine.core.to_hush) {
+            let Some(connection) = self.engine.core.connections.get(index) else { continue };
+            if connection.receiving && !connection.wants_input() {
+                self.ring.cancel(Token::new(kind::RECEIVE, connection.generation, index as u32));
+            }
+        }
         for index in std::mem::take(&mut self.engine.core.to_receive) {
             let Some(connection) = self.engine.core.connections.get_mut(index) else { continue };
-            if !connection.receiving && !connection.input_ended && !connection.closing {
+            if !connection.receiving && connection.wants_input() {
                 connection.receiving = true;
                 self.ring.recv(connection.fd, Token::new(kind::RECEIVE, connection.generation, index as u32));
             }
@@ -196,8 +203,7 @@ impl Runtime {
                 let may_finish = connection_may_finish(connection);
                 self.engine.core.close(index, may_finish);
             }
-            Ok(_) | Err(Errno::NOBUFS) => self.engine.core.to_receive.push(index),
-            Err(Errno::CANCELED) => {}
+            Ok(_) | Err(Errno::NOBUFS | Errno::CANCELED) => self.engine.core.to_receive.push(index),
             Err(errno) => {
                 log::verbose(&format!("Reading from client: {errno}"));
                 self.engine.core.close(index, false);
@@ -240,6 +246,7 @@ impl Runtime {
         let index = token.index() as usize;
         let Some(connection) = self.engine.core.connections.get_mut(index).filter(|c| is_of(token, c.generation)) else { return };
         connection.sending = 0;
+        connection.last_interaction_ms = self.engine.core.now;
         if let Err(errno) = result {
             if errno != Errno::CANCELED {
                 log::verbose(&format!("Error writing to client: {errno}"));
