@@ -2,6 +2,7 @@
 
 use super::{Action, Call, Gather, NodeCommand, help};
 use crate::core::Core;
+use crate::core::connection::ReplyMode;
 use crate::core::pubsub::Kind;
 use kvshard::command::{AclCategory, Arg, ArgFlags, ArgKind, Command, KeyAccess};
 use kvshard::{Error, Flags, Group, KeySpec, Reply, Route, Spec};
@@ -84,6 +85,7 @@ fn subscribe(c: &mut Call<'_>, r: &mut Reply<'_>, kind: Kind) -> Result<Action, 
         c.core.subscribe(kind, name, c.connection);
         confirm(c, r, kind.words().0, kind, Some(name));
     }
+    send_confirmations(c, r);
     Ok(Action::Done)
 }
 
@@ -144,6 +146,7 @@ fn unsubscribe(c: &mut Call<'_>, r: &mut Reply<'_>, kind: Kind) -> Result<Action
     if names.is_empty() {
         confirm(c, r, kind.words().1, kind, None);
     }
+    send_confirmations(c, r);
     Ok(Action::Done)
 }
 
@@ -156,6 +159,18 @@ fn confirm(c: &mut Call<'_>, r: &mut Reply<'_>, word: &str, kind: Kind, name: Op
         None => r.null(),
     }
     r.integer(c.client().subscriptions.as_ref().map_or(0, |subscriptions| subscriptions.count(kind)) as i64);
+}
+
+/// Confirmations are messages rather than replies: CLIENT REPLY does not keep them back.
+fn send_confirmations(c: &mut Call<'_>, r: &mut Reply<'_>) {
+    if c.in_exec || c.client().reply_mode == ReplyMode::On {
+        return;
+    }
+    let confirmations = std::mem::take(r.out);
+    c.core.push_to(c.connection, |out| out.extend_from_slice(&confirmations));
+    if c.client().reply_mode == ReplyMode::Skip {
+        c.client().set_reply_mode(ReplyMode::On);
+    }
 }
 
 pub static PUBLISH: NodeCommand = Command {
