@@ -22,6 +22,9 @@ use kvshard::{Args, Error, Flags, Outcome, Reply};
 const PIPELINE_MAX: usize = 64;
 /// Awaited replies and unsent bytes of one connection, above which its next commands wait.
 const AWAITED_MAX: usize = 4096;
+/// Output that one read's commands may leave before the connection's output limits are looked at, bytes; otherwise they are when it
+/// is sent.
+const UNCHECKED_OUTPUT_MAX: usize = 256 << 10;
 /// Unused input buffer that an idle connection keeps, bytes.
 const QUERY_KEPT_MAX: usize = 0;
 
@@ -147,11 +150,14 @@ impl Engine {
                 if done {
                     used = parcel.end;
                 }
-                if connection.closing {
+                if connection.out.len() > UNCHECKED_OUTPUT_MAX {
+                    self.check_output(index);
+                }
+                if self.core.connections[index].closing {
                     self.pipeline = pipeline;
                     return input.len();
                 }
-                if connection.stall != Stall::None {
+                if self.core.connections[index].stall != Stall::None {
                     interrupted = true;
                     break;
                 }

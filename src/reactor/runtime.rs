@@ -216,13 +216,14 @@ impl Runtime {
         for index in std::mem::take(&mut self.engine.core.to_flush) {
             let Some(connection) = self.engine.core.connections.get_mut(index) else { continue };
             connection.flush_wanted = false;
-            if connection.out.is_empty() {
+            if connection.out.is_empty() || self.engine.check_output(index) {
                 continue;
             }
+            let connection = &mut self.engine.core.connections[index];
             if connection.sending > 0 {
-                self.engine.check_output(index);
                 continue;
             }
+            connection.last_interaction_ms = self.engine.core.now;
             let out = std::mem::replace(&mut connection.out, self.spare.pop().unwrap_or_default());
             connection.sending = out.len();
             connection.total_net_out += out.len() as u64;
@@ -230,7 +231,6 @@ impl Runtime {
             self.engine.core.counters.net_output_bytes += out.len() as u64;
             self.engine.core.counters.writes_processed += 1;
             self.ring.send(fd, out, token);
-            self.engine.check_output(index);
         }
     }
 
