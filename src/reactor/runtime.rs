@@ -216,11 +216,11 @@ impl Runtime {
         for index in std::mem::take(&mut self.engine.core.to_flush) {
             let Some(connection) = self.engine.core.connections.get_mut(index) else { continue };
             connection.flush_wanted = false;
-            if connection.out.is_empty() || self.engine.check_output(index) {
+            if self.engine.check_output(index) {
                 continue;
             }
             let connection = &mut self.engine.core.connections[index];
-            if connection.sending > 0 {
+            if connection.out.is_empty() || connection.sending > 0 {
                 continue;
             }
             connection.last_interaction_ms = self.engine.core.now;
