@@ -104,7 +104,15 @@ impl Engine {
     /// Looks at the input that a connection has kept.
     pub fn continue_input(&mut self, index: usize) {
         let Some(connection) = self.core.connections.get_mut(index) else { return };
-        if connection.stall != Stall::None || connection.closing || connection.pending_input() == 0 {
+        if connection.stall != Stall::None {
+            return;
+        }
+        if connection.closing || connection.pending_input() == 0 {
+            if connection.closing {
+                self.core.to_close.push(index);
+            } else if connection.input_ended {
+                self.core.close(index, true);
+            }
             return;
         }
         let query = std::mem::take(&mut connection.query);
@@ -114,6 +122,7 @@ impl Engine {
         if !connection.receiving {
             self.core.to_receive.push(index);
         }
+        let is_over = connection.input_ended && connection.stall == Stall::None && !connection.closing;
         // Nothing can have been added meanwhile: input comes through `receive` only.
         connection.query = query;
         connection.query_at = used;
@@ -126,6 +135,20 @@ impl Engine {
         } else if used > connection.query.len() / 2 {
             connection.query.drain(..used);
             connection.query_at = 0;
+        }
+        if is_over {
+            self.core.close(index, true);
+        }
+    }
+
+    /// The peer has sent its last byte. What it sent before is still run and answered, unless it waits for other clients.
+    pub fn end_input(&mut self, index: usize) {
+        let connection = &mut self.core.connections[index];
+        connection.input_ended = true;
+        match connection.stall {
+            Stall::Operation | Stall::BackPressure => {}
+            Stall::None | Stall::AwaitingBlock => self.core.close(index, true),
+            Stall::Blocked | Stall::Paused => self.core.close(index, false),
         }
     }
 

@@ -5,6 +5,7 @@
 
 use super::listener::{self, Listener};
 use super::{Completion, Errno, Ring, Token};
+use crate::core::connection::Stall;
 use crate::dispatch::Engine;
 use crate::dispatch::mesh::Adopted;
 use crate::observe::log;
@@ -198,11 +199,7 @@ impl Runtime {
         }
         connection.receiving = false;
         match result {
-            Ok(0) => {
-                connection.input_ended = true;
-                let may_finish = connection_may_finish(connection);
-                self.engine.core.close(index, may_finish);
-            }
+            Ok(0) => self.engine.end_input(index),
             Ok(_) | Err(Errno::NOBUFS | Errno::CANCELED) => self.engine.core.to_receive.push(index),
             Err(errno) => {
                 log::verbose(&format!("Reading from client: {errno}"));
@@ -274,7 +271,8 @@ impl Runtime {
             if !connection.closing {
                 continue;
             }
-            let output_left = connection.sending > 0 || !connection.out.is_empty() || !connection.reorder.is_empty();
+            let output_due = !connection.reorder.is_empty() || connection.stall == Stall::Operation;
+            let output_left = connection.sending > 0 || !connection.out.is_empty() || output_due;
             if connection.close_after_output && output_left {
                 continue;
             }
@@ -298,11 +296,6 @@ impl Runtime {
 /// Whether a completion is of this very connection; generations travel in 24 bits.
 fn is_of(token: Token, generation: u32) -> bool {
     token.generation() == generation & Token::GENERATION_MAX
-}
-
-/// The peer has sent its last byte, but replies to what it has sent may still be wanted.
-fn connection_may_finish(connection: &crate::core::connection::Connection) -> bool {
-    !connection.reorder.is_empty() || connection.pending_output() > 0
 }
 
 /// A last word to a connection that is not taken.
