@@ -233,6 +233,7 @@ fn new_core(id: usize, node: &Arc<Node>, hasher: KeyHasher, seed: u64) -> Core {
         to_flush: Vec::new(),
         to_close: Vec::new(),
         to_receive: Vec::new(),
+        to_hush: Vec::new(),
         to_resume: Vec::new(),
         to_unblock: Vec::new(),
         lent_facts: KeyspaceFacts::default(),

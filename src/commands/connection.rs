@@ -85,7 +85,10 @@ pub static SELECT: NodeCommand = Command {
 };
 
 fn select(c: &mut Call<'_>, r: &mut Reply<'_>) -> Result<Action, Error> {
-    let number = kvshard::number::parse_i64(c.args.at(1)).ok_or(Error::Text("ERR invalid DB index"))?;
+    let number = kvshard::number::parse_i64(c.args.at(1)).ok_or(Error::NotInteger)?;
+    if i32::try_from(number).is_err() {
+        return Err(Error::Text("ERR value is out of range, value must between -2147483648 and 2147483647"));
+    }
     let databases = c.core.config.databases as usize;
     let db = usize::try_from(number).ok().filter(|&db| db < databases).ok_or(Error::Text("ERR DB index is out of range"))?;
     c.client().db = db;

@@ -115,6 +115,8 @@ pub fn commands() -> impl Iterator<Item = &'static NodeCommand> {
         introspect::COMMANDS,
         latency::COMMANDS,
         memory::COMMANDS,
+        monitor::COMMANDS,
+        pubsub::COMMANDS,
         server::COMMANDS,
         slowlog::COMMANDS,
         transaction::COMMANDS,
@@ -133,6 +135,8 @@ pub mod info;
 pub mod introspect;
 pub mod latency;
 pub mod memory;
+pub mod monitor;
+pub mod pubsub;
 pub mod server;
 pub mod slowlog;
 pub mod transaction;

@@ -14,6 +14,9 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// Unconsumed input of a stalled connection, bytes, above which no more is received until it goes on.
+pub const STALLED_INPUT_MAX: usize = 1 << 20;
+
 pub struct Connection {
     pub id: ClientId,
     pub fd: RawFd,
@@ -200,6 +203,11 @@ impl Connection {
     /// The input not consumed yet.
     pub fn pending_input(&self) -> usize {
         self.query.len() - self.query_at
+    }
+
+    /// Whether more input can be taken now.
+    pub fn wants_input(&self) -> bool {
+        !self.input_ended && !self.closing && (self.stall == Stall::None || self.pending_input() <= STALLED_INPUT_MAX)
     }
 
     /// Output that the client has not read: written, held and in the kernel's hands.

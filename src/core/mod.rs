@@ -52,6 +52,8 @@ pub struct Core {
     pub to_unblock: Vec<(ClientId, Option<&'static str>)>,
     /// Connections whose receive is to be armed.
     pub to_receive: Vec<usize>,
+    /// Connections that have sent more than they may while stalled: their receive is to be ended.
+    pub to_hush: Vec<usize>,
     /// Connections whose input may be looked at again.
     pub to_resume: Vec<usize>,
     /// What was known of the shard when it was lent the last time.

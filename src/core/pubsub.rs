@@ -31,16 +31,36 @@ impl Kind {
 #[derive(Default)]
 pub struct Subscriptions {
     pub channels: HashSet<Box<[u8]>>,
-    pub patterns: HashSet<Box<[u8]>>,
+    /// In the order of subscription, in which PUNSUBSCRIBE ends them.
+    pub patterns: Vec<Box<[u8]>>,
     pub shard_channels: HashSet<Box<[u8]>>,
 }
 
 impl Subscriptions {
-    pub fn of(&mut self, kind: Kind) -> &mut HashSet<Box<[u8]>> {
+    /// False if it was there.
+    fn insert(&mut self, kind: Kind, name: &[u8]) -> bool {
         match kind {
-            Kind::Channel => &mut self.channels,
-            Kind::Pattern => &mut self.patterns,
-            Kind::ShardChannel => &mut self.shard_channels,
+            Kind::Channel => self.channels.insert(name.into()),
+            Kind::ShardChannel => self.shard_channels.insert(name.into()),
+            Kind::Pattern => {
+                let is_new = !self.patterns.iter().any(|pattern| **pattern == *name);
+                if is_new {
+                    self.patterns.push(name.into());
+                }
+                is_new
+            }
+        }
+    }
+
+    /// False if it was not there.
+    fn remove(&mut self, kind: Kind, name: &[u8]) -> bool {
+        match kind {
+            Kind::Channel => self.channels.remove(name),
+            Kind::ShardChannel => self.shard_channels.remove(name),
+            Kind::Pattern => {
+                let at = self.patterns.iter().position(|pattern| **pattern == *name);
+                at.map(|at| self.patterns.remove(at)).is_some()
+            }
         }
     }
 
@@ -56,12 +76,12 @@ impl Subscriptions {
         self.channels.len() + self.patterns.len() + self.shard_channels.len()
     }
 
-    /// The names of one kind, in byte order.
+    /// The names of one kind: patterns in the order of subscription, channels in byte order.
     pub fn names(&self, kind: Kind) -> Vec<Box<[u8]>> {
         let set = match kind {
             Kind::Channel => &self.channels,
-            Kind::Pattern => &self.patterns,
             Kind::ShardChannel => &self.shard_channels,
+            Kind::Pattern => return self.patterns.clone(),
         };
         let mut names: Vec<Box<[u8]>> = set.iter().cloned().collect();
         names.sort_unstable();
@@ -73,7 +93,7 @@ impl Core {
     /// Subscribes a connection of this core; other cores see it in the shared figure from here on.
     pub fn subscribe(&mut self, kind: Kind, name: &[u8], index: usize) {
         let connection = &mut self.connections[index];
-        if connection.subscriptions.get_or_insert_default().of(kind).insert(name.into()) {
+        if connection.subscriptions.get_or_insert_default().insert(kind, name) {
             self.pubsub.subscribe(kind, name, index);
             self.node.per_core[self.id].subscriptions.fetch_add(1, Ordering::SeqCst);
         }
@@ -83,7 +103,7 @@ impl Core {
     pub fn unsubscribe(&mut self, kind: Kind, name: &[u8], index: usize) {
         let connection = &mut self.connections[index];
         let Some(subscriptions) = &mut connection.subscriptions else { return };
-        if subscriptions.of(kind).remove(name) {
+        if subscriptions.remove(kind, name) {
             self.pubsub.unsubscribe(kind, name, index);
             self.node.per_core[self.id].subscriptions.fetch_sub(1, Ordering::SeqCst);
         }

@@ -77,8 +77,12 @@ impl Engine {
             self.deadlines.insert((deadline_ms, index, connection.generation));
         }
         connection.stall = Stall::Blocked;
+        let is_over = connection.closing || connection.input_ended;
         let (db, on_timeout) = (connection.db, wait.on_timeout);
         connection.blocked = Some(Box::new(Blocked { deadline_ms, on_timeout, claimed, place, shards, command, args, db }));
+        if is_over {
+            self.core.close(index, false);
+        }
     }
 
     /// Serves the clients whose keys were filled on this core's shard.

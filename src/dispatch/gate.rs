@@ -155,7 +155,71 @@ pub fn keeps_flowing(command: &'static Registered) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::registry::Registry;
     use kvshard::command::ArgsBuf;
+    use kvshard::keyspace::ClientId;
+
+    fn verdict(connection: &Connection, words: &str, node: NodeSpecial) -> Verdict {
+        let words: Vec<&[u8]> = words.split(' ').map(str::as_bytes).collect();
+        let args = ArgsBuf::from_slices(&words);
+        let registry = Registry::new();
+        check(connection, registry.find(args.args()).expect("exists"), args.args(), node)
+    }
+
+    fn connection(special: u8) -> Connection {
+        let mut connection = Connection::new(ClientId(1), 0, 1, String::new(), String::new(), false, 0);
+        connection.special = Special(special);
+        connection
+    }
+
+    fn refusal(verdict: Verdict) -> String {
+        match verdict {
+            Verdict::Refuse(error) => error.text().into_owned(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn strangers_may_only_introduce_themselves() {
+        let stranger = connection(Special::UNAUTHENTICATED);
+        for words in ["auth x", "hello 3", "reset", "quit"] {
+            assert_eq!(verdict(&stranger, words, NodeSpecial::default()), Verdict::Run, "{words}");
+        }
+        for words in ["ping", "get x", "client id"] {
+            assert_eq!(refusal(verdict(&stranger, words, NodeSpecial::default())), "NOAUTH Authentication required.");
+        }
+    }
+
+    #[test]
+    fn subscribers_and_monitors_are_restricted() {
+        let subscriber = connection(Special::SUBSCRIBED);
+        for words in ["subscribe x", "sunsubscribe", "punsubscribe", "ping", "quit", "reset"] {
+            assert_eq!(verdict(&subscriber, words, NodeSpecial::default()), Verdict::Run, "{words}");
+        }
+        let text = refusal(verdict(&subscriber, "client id", NodeSpecial::default()));
+        assert!(text.starts_with("ERR Can't execute 'client|id': only (P|S)SUBSCRIBE"), "{text}");
+        let monitor = connection(Special::MONITOR);
+        assert_eq!(refusal(verdict(&monitor, "get x", NodeSpecial::default())), "ERR Replica can't interact with the keyspace");
+        assert_eq!(verdict(&monitor, "ping", NodeSpecial::default()), Verdict::Run);
+    }
+
+    #[test]
+    fn a_pause_holds_what_may_write_even_before_it_is_queued() {
+        let (writes, all) = (
+            NodeSpecial { paused: Some(true), ..NodeSpecial::default() },
+            NodeSpecial { paused: Some(false), ..NodeSpecial::default() },
+        );
+        let mut client = connection(0);
+        assert_eq!(verdict(&client, "get x", writes), Verdict::Run);
+        for words in ["set x 1", "publish x 1"] {
+            assert_eq!(verdict(&client, words, writes), Verdict::Pause);
+        }
+        assert_eq!(verdict(&client, "client unpause", all), Verdict::Pause);
+        client.transaction = Some(Box::new(Transaction { open: true, ..Transaction::default() }));
+        assert_eq!(verdict(&client, "get x", writes), Verdict::Queue);
+        assert_eq!(verdict(&client, "set x 1", writes), Verdict::Pause);
+        assert_eq!(verdict(&client, "exec", writes), Verdict::Run);
+    }
 
     #[test]
     fn unknown_commands_are_repeated_up_to_128_bytes() {

@@ -21,6 +21,9 @@ use kvshard::{Args, Error, Flags, Outcome, Reply};
 const PIPELINE_MAX: usize = 64;
 /// Awaited replies and unsent bytes of one connection, above which its next commands wait.
 const AWAITED_MAX: usize = 4096;
+/// Output that one read's commands may leave before the connection's output limits are looked at, bytes; otherwise they are when it
+/// is sent.
+const UNCHECKED_OUTPUT_MAX: usize = 256 << 10;
 /// Unused input buffer that an idle connection keeps, bytes.
 const QUERY_KEPT_MAX: usize = 0;
 
@@ -74,20 +77,51 @@ impl Engine {
             }
         } else {
             connection.query.extend_from_slice(bytes);
+            self.limit_input(index);
             self.continue_input(index);
+        }
+    }
+
+    /// A stalled connection may not make this core keep any amount of input for it.
+    fn limit_input(&mut self, index: usize) {
+        let connection = &self.core.connections[index];
+        if connection.stall == Stall::None {
+            return;
+        }
+        let pending = connection.pending_input();
+        if pending as u64 > self.core.config.client_query_buffer_limit {
+            let shown = crate::commands::client::list::line(connection, self.core.now, 0);
+            let shown = String::from_utf8_lossy(shown.trim_ascii_end());
+            crate::observe::log::warning(&format!("Closing client that reached max query buffer length: {shown}"));
+            self.core.counters.query_buffer_limit_disconnections += 1;
+            self.core.close(index, false);
+        } else if !connection.wants_input() {
+            self.core.to_hush.push(index);
         }
     }
 
     /// Looks at the input that a connection has kept.
     pub fn continue_input(&mut self, index: usize) {
         let Some(connection) = self.core.connections.get_mut(index) else { return };
-        if connection.stall != Stall::None || connection.closing || connection.pending_input() == 0 {
+        if connection.stall != Stall::None {
+            return;
+        }
+        if connection.closing || connection.pending_input() == 0 {
+            if connection.closing {
+                self.core.to_close.push(index);
+            } else if connection.input_ended {
+                self.core.close(index, true);
+            }
             return;
         }
         let query = std::mem::take(&mut connection.query);
         let start = std::mem::take(&mut connection.query_at);
         let used = start + self.consume(index, &query[start..]);
         let Some(connection) = self.core.connections.get_mut(index) else { return };
+        if !connection.receiving {
+            self.core.to_receive.push(index);
+        }
+        let is_over = connection.input_ended && connection.stall == Stall::None && !connection.closing;
         // Nothing can have been added meanwhile: input comes through `receive` only.
         connection.query = query;
         connection.query_at = used;
@@ -100,6 +134,20 @@ impl Engine {
         } else if used > connection.query.len() / 2 {
             connection.query.drain(..used);
             connection.query_at = 0;
+        }
+        if is_over {
+            self.core.close(index, true);
+        }
+    }
+
+    /// The peer has sent its last byte. What it sent before is still run and answered, unless it waits for other clients.
+    pub fn end_input(&mut self, index: usize) {
+        let connection = &mut self.core.connections[index];
+        connection.input_ended = true;
+        match connection.stall {
+            Stall::Operation | Stall::BackPressure => {}
+            Stall::None | Stall::AwaitingBlock => self.core.close(index, true),
+            Stall::Blocked | Stall::Paused => self.core.close(index, false),
         }
     }
 
@@ -124,11 +172,14 @@ impl Engine {
                 if done {
                     used = parcel.end;
                 }
-                if connection.closing {
+                if connection.out.len() > UNCHECKED_OUTPUT_MAX {
+                    self.check_output(index);
+                }
+                if self.core.connections[index].closing {
                     self.pipeline = pipeline;
                     return input.len();
                 }
-                if connection.stall != Stall::None {
+                if self.core.connections[index].stall != Stall::None {
                     interrupted = true;
                     break;
                 }
@@ -261,7 +312,11 @@ impl Engine {
                 }
             }
         }
-        self.start(index, command, args, key, uses)
+        let started = self.start(index, command, args, key, uses);
+        if started && self.special.monitored {
+            self.feed_monitors(index, command, args);
+        }
+        started
     }
 
     /// Runs an admitted command, here or elsewhere.
@@ -488,9 +543,6 @@ impl Engine {
                 if !elsewhere && !self.make_room() {
                     return Verdict::Refuse(Error::Text(gate::OUT_OF_MEMORY));
                 }
-            }
-            if self.special.monitored && verdict == Verdict::Run {
-                self.feed_monitors(index, command, args);
             }
         }
         verdict

@@ -3,6 +3,7 @@
 use super::Engine;
 use super::gate::NodeSpecial;
 use super::mesh::{Adopted, Request};
+use crate::commands::client;
 use crate::core::connection::{Connection, Special, Stall};
 use crate::observe::clock::wall_ms;
 use crate::observe::memory;
@@ -17,6 +18,9 @@ const FREE_BUDGET: usize = 1000;
 const EXPIRE_SHARE_PERCENT: u64 = 25;
 /// Keys evicted for one command at most, so that no command waits long for a limit that was lowered by much.
 const EVICTIONS_A_COMMAND: usize = 1000;
+
+/// Connections looked at by one run of the clients' check, at least.
+const CHECKED_MIN: usize = 5;
 
 impl Engine {
     /// Takes over an accepted connection. Returns its index.
@@ -181,19 +185,25 @@ impl Engine {
         }
     }
 
-    /// Idle timeouts and output limits that hold over time.
+    /// Idle timeouts and output limits that hold over time: looks at a part of the connections, at each once a second.
     fn check_clients(&mut self) {
-        let timeout_ms = i64::from(self.core.config.timeout) * 1000;
-        let now = self.core.now;
-        let mut over = Vec::new();
-        for (index, connection) in &self.core.connections {
-            let idle = timeout_ms > 0 && now - connection.last_interaction_ms > timeout_ms;
-            let exempt = connection.blocked.is_some() || connection.is_subscribed() || connection.special.has(Special::MONITOR);
-            if idle && !exempt {
-                over.push(index);
+        let places = self.core.connections.capacity();
+        let part = (places / self.core.config.hz.max(1) as usize + 1).max(CHECKED_MIN).min(places);
+        for _ in 0..part {
+            self.checked_to = (self.checked_to + 1) % places;
+            if self.core.connections.contains(self.checked_to) {
+                self.check_idle(self.checked_to);
+                self.check_output(self.checked_to);
             }
         }
-        for index in over {
+    }
+
+    fn check_idle(&mut self, index: usize) {
+        let connection = &self.core.connections[index];
+        let timeout_ms = i64::from(self.core.config.timeout) * 1000;
+        let waits = connection.blocked.is_some() || matches!(connection.stall, Stall::Paused | Stall::AwaitingBlock);
+        let exempt = waits || connection.is_subscribed() || connection.special.has(Special::MONITOR);
+        if timeout_ms > 0 && !exempt && self.core.now - connection.last_interaction_ms > timeout_ms {
             crate::observe::log::verbose("Closing idle client");
             self.core.close(index, false);
         }
@@ -256,6 +266,9 @@ impl Engine {
     /// Output limits: called when a connection's output has grown. True if the client was closed.
     pub fn check_output(&mut self, index: usize) -> bool {
         let Some(connection) = self.core.connections.get_mut(index) else { return true };
+        if connection.closing && !connection.close_after_output {
+            return true;
+        }
         let pending = connection.pending_output() as u64;
         let limits = &self.core.config.client_output_buffer_limit;
         let limit = if connection.is_subscribed() { limits.pubsub } else { limits.normal };
@@ -266,10 +279,11 @@ impl Engine {
         } else if connection.soft_limit_since_ms == 0 {
             connection.soft_limit_since_ms = self.core.now.max(1);
         }
-        let soft = above_soft && self.core.now - connection.soft_limit_since_ms >= limit.soft_seconds as i64 * 1000;
+        let soft = above_soft && self.core.now - connection.soft_limit_since_ms > limit.soft_seconds as i64 * 1000;
         if hard || soft {
-            let id = connection.id.0;
-            crate::observe::log::warning(&format!("Client id={id} closed for overcoming of output buffer limits."));
+            let shown = client::list::line(connection, self.core.now, 0);
+            let shown = String::from_utf8_lossy(shown.trim_ascii_end());
+            crate::observe::log::warning(&format!("Client {shown} closed for overcoming of output buffer limits."));
             self.core.counters.output_buffer_limit_disconnections += 1;
             self.core.close(index, false);
             return true;

@@ -48,6 +48,8 @@ pub struct Engine {
     next_generation: u32,
     /// When the log last told of a client that talks HTTP, milliseconds since 1970.
     http_warned_ms: i64,
+    /// The connection's place that the clients' check has come to.
+    checked_to: usize,
 }
 
 impl Engine {
@@ -69,6 +71,7 @@ impl Engine {
             hops_outstanding: 0,
             next_generation: 0,
             http_warned_ms: 0,
+            checked_to: 0,
         }
     }
 }

@@ -5,6 +5,7 @@ use super::mesh::{Job, Request};
 use crate::commands::registry::Registered;
 use crate::core::Core;
 use kvshard::command::ArgsBuf;
+use crate::core::connection::Stall;
 use kvshard::{Args, Flags};
 use kvshard::settings::NotifyFlags;
 use kvshard::shard::Event;
@@ -64,7 +65,7 @@ impl Engine {
         }
     }
 
-    /// Shows a command to the connections that monitor, wherever they are.
+    /// Shows a command that has been run to the connections that monitor, wherever they are.
     #[cold]
     pub(super) fn feed_monitors(&mut self, index: usize, command: &'static Registered, args: Args<'_>) {
         if command.flags().any(Flags::SKIP_MONITOR | Flags::ADMIN) {
@@ -72,7 +73,9 @@ impl Engine {
         }
         let connection = &self.core.connections[index];
         let micros = crate::observe::clock::wall_micros();
-        let mut line = format!("+{}.{:06} [{} {}]", micros / 1_000_000, micros % 1_000_000, connection.db, connection.peer).into_bytes();
+        let path = connection.peer.strip_suffix(":0").filter(|_| connection.is_unix);
+        let from = path.map_or_else(|| connection.peer.to_string(), |path| format!("unix:{path}"));
+        let mut line = format!("+{}.{:06} [{} {from}]", micros / 1_000_000, micros % 1_000_000, connection.db).into_bytes();
         let redacted = command.redacted(args);
         for arg in redacted.as_ref().map_or(args, ArgsBuf::args).iter() {
             line.push(b' ');
@@ -91,6 +94,11 @@ impl Engine {
                 let _nothing = job(&mut self.core);
             } else {
                 self.mesh.request(core, Request::Tell(job.clone()));
+                let connection = &mut self.core.connections[index];
+                if self.mesh.is_congested(core) && connection.stall == Stall::None {
+                    connection.stall = Stall::BackPressure;
+                    self.congested.push(index);
+                }
             }
         }
     }

@@ -6,6 +6,7 @@
 use super::listener::{self, Listener};
 use super::listening::Listening;
 use super::{Completion, Errno, Ring, Token};
+use crate::core::connection::Stall;
 use crate::dispatch::Engine;
 use crate::dispatch::mesh::Adopted;
 use crate::observe::log;
@@ -212,11 +213,18 @@ impl Runtime {
         self.engine.hand_over(to, Adopted { fd, peer: endpoints.peer, local: endpoints.local, is_unix });
     }
 
-    /// Arms the receive of connections that have none: new ones, and those that may read again.
+    /// Ends the receive of connections that have sent too much; arms it for those that have none: new ones, and those that may read
+    /// again. A receive that is being ended counts as armed until its last completion, which arms it again if that is wanted by then.
     fn arm_receives(&mut self) {
+        for index in std::mem::take(&mut self.engine.core.to_hush) {
+            let Some(connection) = self.engine.core.connections.get(index) else { continue };
+            if connection.receiving && !connection.wants_input() {
+                self.ring.cancel(Token::new(kind::RECEIVE, connection.generation, index as u32));
+            }
+        }
         for index in std::mem::take(&mut self.engine.core.to_receive) {
             let Some(connection) = self.engine.core.connections.get_mut(index) else { continue };
-            if !connection.receiving && !connection.input_ended && !connection.closing {
+            if !connection.receiving && connection.wants_input() {
                 connection.receiving = true;
                 self.ring.recv(connection.fd, Token::new(kind::RECEIVE, connection.generation, index as u32));
             }
@@ -239,13 +247,8 @@ impl Runtime {
         }
         connection.receiving = false;
         match result {
-            Ok(0) => {
-                connection.input_ended = true;
-                let may_finish = connection_may_finish(connection);
-                self.engine.core.close(index, may_finish);
-            }
-            Ok(_) | Err(Errno::NOBUFS) => self.engine.core.to_receive.push(index),
-            Err(Errno::CANCELED) => {}
+            Ok(0) => self.engine.end_input(index),
+            Ok(_) | Err(Errno::NOBUFS | Errno::CANCELED) => self.engine.core.to_receive.push(index),
             Err(errno) => {
                 log::verbose(&format!("Reading from client: {errno}"));
                 self.engine.core.close(index, false);
@@ -258,13 +261,14 @@ impl Runtime {
         for index in std::mem::take(&mut self.engine.core.to_flush) {
             let Some(connection) = self.engine.core.connections.get_mut(index) else { continue };
             connection.flush_wanted = false;
-            if connection.out.is_empty() {
+            if self.engine.check_output(index) {
                 continue;
             }
-            if connection.sending > 0 {
-                self.engine.check_output(index);
+            let connection = &mut self.engine.core.connections[index];
+            if connection.out.is_empty() || connection.sending > 0 {
                 continue;
             }
+            connection.last_interaction_ms = self.engine.core.now;
             let out = std::mem::replace(&mut connection.out, self.spare.pop().unwrap_or_default());
             connection.sending = out.len();
             connection.total_net_out += out.len() as u64;
@@ -272,7 +276,6 @@ impl Runtime {
             self.engine.core.counters.net_output_bytes += out.len() as u64;
             self.engine.core.counters.writes_processed += 1;
             self.ring.send(fd, out, token);
-            self.engine.check_output(index);
         }
     }
 
@@ -288,6 +291,7 @@ impl Runtime {
         let index = token.index() as usize;
         let Some(connection) = self.engine.core.connections.get_mut(index).filter(|c| is_of(token, c.generation)) else { return };
         connection.sending = 0;
+        connection.last_interaction_ms = self.engine.core.now;
         if let Err(errno) = result {
             if errno != Errno::CANCELED {
                 log::verbose(&format!("Error writing to client: {errno}"));
@@ -315,7 +319,8 @@ impl Runtime {
             if !connection.closing {
                 continue;
             }
-            let output_left = connection.sending > 0 || !connection.out.is_empty() || !connection.reorder.is_empty();
+            let output_due = !connection.reorder.is_empty() || connection.stall == Stall::Operation;
+            let output_left = connection.sending > 0 || !connection.out.is_empty() || output_due;
             if connection.close_after_output && output_left {
                 continue;
             }
@@ -339,11 +344,6 @@ impl Runtime {
 /// Whether a completion is of this very connection; generations travel in 24 bits.
 fn is_of(token: Token, generation: u32) -> bool {
     token.generation() == generation & Token::GENERATION_MAX
-}
-
-/// The peer has sent its last byte, but replies to what it has sent may still be wanted.
-fn connection_may_finish(connection: &crate::core::connection::Connection) -> bool {
-    !connection.reorder.is_empty() || connection.pending_output() > 0
 }
 
 /// A last word to a connection that is not taken.

@@ -169,7 +169,7 @@ fn args_bytes(args: Args<'_>) -> usize {
 }
 
 /// A connection's line, with its newline.
-fn line(connection: &Connection, now: i64, args_bytes: usize) -> Vec<u8> {
+pub fn line(connection: &Connection, now: i64, args_bytes: usize) -> Vec<u8> {
     let seconds = |since_ms: i64| now / 1000 - since_ms / 1000;
     let subscriptions = connection.subscriptions.as_deref();
     let subscribed = subscriptions.map_or((0, 0, 0), |s| (s.channels.len(), s.patterns.len(), s.shard_channels.len()));

@@ -1,7 +1,7 @@
 //! CLIENT UNBLOCK, PAUSE and UNPAUSE: making other clients go on, or wait.
 
 use super::{ADMIN, SPEC};
-use crate::commands::{Action, Call, Gather, NodeCommand};
+use crate::commands::{Action, Call, Gather, NodeCommand, help};
 use crate::core::Core;
 use kvshard::command::{Arg, ArgFlags, ArgKind, Command};
 use kvshard::keyspace::ClientId;
@@ -40,7 +40,7 @@ fn unblock(c: &mut Call<'_>, _r: &mut Reply<'_>) -> Result<Action, Error> {
         4 if c.args.is(3, "timeout") => None,
         4 if c.args.is(3, "error") => Some(UNBLOCKED),
         4 => return Err(Error::Text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")),
-        _ => return Err(Error::Text("ERR wrong number of arguments for 'client|unblock' command")),
+        _ => return Err(help::wrong_form(c.args)),
     };
     let id = kvshard::number::parse_i64(c.args.at(2)).ok_or(Error::NotInteger)?;
     let client = ClientId(id as u64);
@@ -91,7 +91,7 @@ fn pause(c: &mut Call<'_>, _r: &mut Reply<'_>) -> Result<Action, Error> {
         4 if c.args.is(3, "write") => true,
         4 if c.args.is(3, "all") => false,
         4 => return Err(Error::Text("ERR CLIENT PAUSE mode must be WRITE or ALL")),
-        _ => return Err(Error::Text("ERR wrong number of arguments for 'client|pause' command")),
+        _ => return Err(help::wrong_form(c.args)),
     };
     let timeout = kvshard::number::parse_i64(c.args.at(2)).ok_or(Error::Text("ERR timeout is not an integer or out of range"))?;
     if timeout < 0 {
