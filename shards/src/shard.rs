@@ -45,6 +45,17 @@ pub struct Stats {
     pub expired_stale_share: f64,
 }
 
+impl Stats {
+    /// Adds the counters of another shard; shares are not added.
+    pub fn add(&mut self, other: &Stats) {
+        self.keyspace_hits += other.keyspace_hits;
+        self.keyspace_misses += other.keyspace_misses;
+        self.expired_keys += other.expired_keys;
+        self.evicted_keys += other.evicted_keys;
+        self.expired_time_cap_reached += other.expired_time_cap_reached;
+    }
+}
+
 /// A keyspace event to be published.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Event {
@@ -156,6 +167,12 @@ impl Shard {
     /// The keys changed since [`Shard::begin_recording`], with their databases.
     pub fn end_recording(&mut self) -> HashSet<(usize, Box<[u8]>)> {
         self.recorded.take().unwrap_or_default()
+    }
+
+    /// Takes the counters and the values to be freed of another shard that was worked in.
+    pub fn take_over(&mut self, worked_in: &mut Shard) {
+        self.stats.add(&std::mem::take(&mut worked_in.stats));
+        self.trash.take_over(&mut worked_in.trash);
     }
 
     /// Puts a lent entry in place; tells nobody.
@@ -285,6 +302,13 @@ impl Trash {
         {
             self.objects.push(object);
         }
+    }
+
+    /// Everything another shard has to free.
+    fn take_over(&mut self, other: &mut Trash) {
+        self.objects.append(&mut other.objects);
+        self.dbs.append(&mut other.dbs);
+        self.freed += std::mem::take(&mut other.freed);
     }
 
     /// A whole database.

@@ -119,6 +119,12 @@ impl Core {
         receivers.len()
     }
 
+    /// An empty shard in which keys of several shards can be brought together.
+    pub fn new_scratch(&self) -> Box<Shard> {
+        let seed = self.scratch.random.clone().next();
+        Box::new(Shard::new(self.scratch.hasher.clone(), self.scratch.dbs.len(), self.scratch.settings.clone(), seed))
+    }
+
     pub fn want_flush(&mut self, index: usize) {
         let connection = &mut self.connections[index];
         if !connection.flush_wanted {

@@ -26,6 +26,7 @@ use kvshard::keyspace::ClientId;
 use kvshard::shard;
 use kvshard::{Args, Outcome, Reply, Shard};
 use slab::Slab;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -36,6 +37,11 @@ pub struct Operations {
     next_generation: u32,
     /// Refused operations, to ask again.
     pub(super) retries: Vec<OperationId>,
+    /// Empty shards for operations to work in.
+    spare: Vec<Box<Shard>>,
+    /// This core's answers to itself. They are taken up from the loop, so that one operation's end never runs the next one's
+    /// beginning deeper and deeper in the stack.
+    pub(super) own_answers: VecDeque<Answer>,
 }
 
 pub enum Operation {
@@ -84,8 +90,8 @@ pub struct Block {
 pub enum Workplace {
     /// This core's own shard.
     Own,
-    /// The scratch shard, holding the lent entries.
-    Scratch,
+    /// A shard of the operation's own, holding the lent entries and nothing else.
+    Scratch(Box<Shard>),
     /// All shards, lent whole.
     Shards(Vec<Box<Shard>>),
 }
@@ -320,13 +326,16 @@ impl Engine {
             let shards = spanning.grants.iter_mut().map(|grant| grant.shard.take().expect("all or none are lent whole"));
             spanning.block.place = Workplace::Shards(shards.collect());
         } else {
-            spanning.block.place = Workplace::Scratch;
-            let scratch = &mut self.core.scratch;
+            let mut scratch = self.operations.spare.pop().unwrap_or_else(|| self.core.new_scratch());
+            scratch.settings.clone_from(&self.core.scratch.settings);
             scratch.begin_recording();
+            let spanning = self.operations.spanning(id).expect("called for a live operation");
             for (db, entry) in spanning.grants.iter_mut().flat_map(|grant| grant.entries.drain(..)) {
                 scratch.install(db, entry);
             }
+            spanning.block.place = Workplace::Scratch(scratch);
         }
+        let spanning = self.operations.spanning(id).expect("called for a live operation");
         let (caller, retry) = (spanning.caller, spanning.retry);
         let connection = self.core.connections.get(caller.index).filter(|connection| connection.generation == caller.generation);
         let resp3 = connection.is_some_and(|connection| connection.resp3);
@@ -405,7 +414,7 @@ impl Engine {
         };
         let outcome = match &mut block.place {
             Workplace::Own => self.core.shard.as_mut().expect("a local block runs with the shard in place").execute(request, &mut block.out),
-            Workplace::Scratch => self.core.scratch.execute(request, &mut block.out),
+            Workplace::Scratch(scratch) => scratch.execute(request, &mut block.out),
             Workplace::Shards(shards) => run_on_all(shards, &mut self.core.scratch, command, request, &mut block.out),
         };
         if outcome.failed {
@@ -449,15 +458,23 @@ impl Engine {
                     self.send_release(grant.shard_id, release);
                 }
             }
-            Workplace::Scratch | Workplace::Own => {
-                let changed = self.core.scratch.end_recording();
-                self.publish_scratch_events();
-                for (shard_id, scope) in needs {
-                    let release = self.release_of(ticket, scope, &changed, check_watch, waiter.as_ref().map(|(waiter, _)| waiter));
+            Workplace::Scratch(mut scratch) => {
+                let changed = scratch.end_recording();
+                let waiter = waiter.as_ref().map(|(waiter, _)| waiter);
+                // All parts are made before the first is given back: that may start the next operation.
+                let releases: Vec<_> = needs
+                    .into_iter()
+                    .map(|(shard_id, scope)| (shard_id, self.release_of(&mut scratch, ticket, scope, &changed, check_watch, waiter)))
+                    .collect();
+                debug_assert!(scratch.dbs.iter().all(|db| db.is_empty()), "an operation keeps to its keys");
+                self.publish_all(scratch.take_events());
+                self.core.scratch.take_over(&mut scratch);
+                self.operations.spare.push(scratch);
+                for (shard_id, release) in releases {
                     self.send_release(shard_id, release);
                 }
-                debug_assert!(self.core.scratch.dbs.iter().all(|db| db.is_empty()), "an operation keeps to its keys");
             }
+            Workplace::Own => unreachable!("an operation has a workplace once it runs"),
         }
         if !alive {
             return;
@@ -495,7 +512,8 @@ impl Engine {
     }
 
     fn release_of(
-        &mut self,
+        &self,
+        scratch: &mut Shard,
         ticket: u64,
         scope: Scope,
         changed: &HashSet<(usize, Box<[u8]>)>,
@@ -503,7 +521,6 @@ impl Engine {
         waiter: Option<&Arc<Waiter>>,
     ) -> Release {
         let Scope::Keys { keys, db } = &scope else { unreachable!("whole shards are released elsewhere") };
-        let scratch = &mut self.core.scratch;
         let dbs = db.map_or(0..scratch.dbs.len(), |db| db..db + 1);
         let mut entries = Vec::new();
         let mut changes = Vec::new();
@@ -550,10 +567,7 @@ impl Engine {
             shard.watch.unwatch(client);
         }
         if let Some((waiter, keys)) = release.wait.take() {
-            let (db, awaited) = (waiter.db, waiter.awaited);
             shard.waiters.add(waiter, keys.iter().map(|key| &**key));
-            // Filled between the attempt and now? The keys were locked, so no; but the value the attempt left may serve it.
-            let _same_type_only = (db, awaited);
         }
         self.locks.release(&release);
         if self.core.shard.as_ref().is_some_and(|shard| shard.waiters.has_ready()) {

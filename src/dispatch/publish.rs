@@ -28,7 +28,10 @@ impl Engine {
         }
     }
 
-    fn publish_all(&mut self, events: Vec<Event>) {
+    pub(super) fn publish_all(&mut self, events: Vec<Event>) {
+        if events.is_empty() {
+            return;
+        }
         let notify = self.core.scratch.settings.notify;
         let mut messages: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
         for event in events {

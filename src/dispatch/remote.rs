@@ -18,7 +18,7 @@ const REQUESTS_A_TURN: usize = 64;
 impl Engine {
     /// Handles what other cores have sent: answers first, then requests. True if there was anything.
     pub fn read_mail(&mut self) -> bool {
-        let mut any = false;
+        let mut any = self.take_own_answers();
         while let Some((from, answer)) = self.mesh.next_answer() {
             any = true;
             self.answer(from, answer);
@@ -29,6 +29,16 @@ impl Engine {
                 any = true;
                 self.request(from, request);
             }
+        }
+        any
+    }
+
+    /// Takes up what this core has answered itself; true if there was anything.
+    pub fn take_own_answers(&mut self) -> bool {
+        let mut any = false;
+        while let Some(answer) = self.operations.own_answers.pop_front() {
+            any = true;
+            self.answer(self.core.id, answer);
         }
         any
     }
@@ -191,7 +201,11 @@ impl Engine {
 
     /// An answer to any core, this one included.
     pub(super) fn send_answer(&mut self, to: usize, answer: Answer) {
-        if to == self.core.id { self.answer(to, answer) } else { self.mesh.answer(to, answer) }
+        match answer {
+            Answer::Granted(_) | Answer::Refused { .. } if to == self.core.id => self.operations.own_answers.push_back(answer),
+            answer if to == self.core.id => self.answer(to, answer),
+            answer => self.mesh.answer(to, answer),
+        }
     }
 
     fn answer(&mut self, from: usize, answer: Answer) {

@@ -156,11 +156,12 @@ impl Engine {
             }
         }
         let commands = || queue.iter().map(|(command, args)| (*command, args.args()));
-        let needs_all = commands().any(|(command, args)| self.needs_all_shards(command, args));
+        let asks = commands().any(|(command, _)| command.plan == Plan::Node);
+        let alone = self.core.node.cores == 1 && !asks;
+        let needs_all = !alone && commands().any(|(command, args)| self.needs_all_shards(command, args));
         let mut needs = if needs_all { self.whole_shards() } else { self.needs_of(commands(), db, &watched) };
         // Nothing to lock, but perhaps node commands that ask other cores: such a block is an operation on this shard's no keys.
         let local = needs.iter().all(|(shard, _)| *shard == self.core.id);
-        let asks = commands().any(|(command, _)| command.plan == Plan::Node);
         let check_watch = (!watched.is_empty()).then_some(client);
         if local && !asks && self.run_exec_here(index, &queue, &needs, check_watch) {
             return;
@@ -178,7 +179,7 @@ impl Engine {
     fn needs_all_shards(&self, command: &'static Registered, args: Args<'_>) -> bool {
         let mut uses = Vec::new();
         match command.plan {
-            Plan::AllShards(_) | Plan::Cursor => self.core.node.cores > 1,
+            Plan::AllShards(_) | Plan::Cursor => true,
             Plan::Node => false,
             Plan::OneKey(_) | Plan::Keys => {
                 route::target(command, args, &self.core.scratch.hasher, self.core.id, &mut uses) == Target::AllShards

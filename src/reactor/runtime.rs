@@ -76,6 +76,7 @@ impl Runtime {
             }
             busy |= self.engine.read_mail();
             busy |= self.engine.resume_connections();
+            busy |= self.engine.take_own_answers();
             self.arm_receives();
             self.end_turn();
             if self.engine.core.node.shutdown.is_requested() {
