@@ -45,7 +45,7 @@ pub struct ClientFigures {
 impl CoreFigures {
     pub fn take(core: &mut Core, wanted: Wanted) -> Self {
         let mut keyspace = core.keyspace_facts();
-        add_stats(&mut keyspace.stats, &core.scratch.stats);
+        keyspace.stats.add(&core.scratch.stats);
         let names = |shard| if wanted.channels { core.pubsub.channels(shard, None) } else { Vec::new() };
         CoreFigures {
             counters: if wanted.per_command { core.counters.clone() } else { core.counters.totals() },
@@ -145,7 +145,7 @@ impl Figures {
         let mut databases = vec![(0, 0, 0); core.config.databases as usize];
         for part in &cores {
             counters.add(&part.counters);
-            add_stats(&mut stats, &part.keyspace.stats);
+            stats.add(&part.keyspace.stats);
             clients.add(&part.clients);
             rates.iter_mut().zip(part.rates).for_each(|(sum, rate)| *sum += rate);
             for (sum, part) in databases.iter_mut().zip(&part.keyspace.databases) {
@@ -181,14 +181,6 @@ fn joined(a: (usize, usize, i64), b: (usize, usize, i64)) -> (usize, usize, i64)
     let volatile = a.1 + b.1;
     let ttl_sum = i128::from(a.2) * a.1 as i128 + i128::from(b.2) * b.1 as i128;
     (a.0 + b.0, volatile, if volatile == 0 { 0 } else { (ttl_sum / volatile as i128) as i64 })
-}
-
-fn add_stats(to: &mut Stats, more: &Stats) {
-    to.keyspace_hits += more.keyspace_hits;
-    to.keyspace_misses += more.keyspace_misses;
-    to.expired_keys += more.expired_keys;
-    to.evicted_keys += more.evicted_keys;
-    to.expired_time_cap_reached += more.expired_time_cap_reached;
 }
 
 #[cfg(test)]
