@@ -681,6 +681,7 @@ impl Block {
     /// A watched key has changed: EXEC answers null and runs nothing.
     pub fn break_off(&mut self, resp3: bool) {
         self.commands.clear();
+        self.out.clear();
         Reply::new(&mut self.out, resp3).null_array();
     }
 }

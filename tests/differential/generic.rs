@@ -150,7 +150,6 @@ pub fn connection(g: &mut Gen) -> Step {
         }
         12 => Step::exact(command!["PUBLISH", g.one_of(&["news", "none"]), g.value()]),
         13 => Step::exact(command!["PUBSUB", g.one_of(&["CHANNELS", "NUMPAT", "NUMSUB", "SHARDCHANNELS", "SHARDNUMSUB"])]),
-        14 => Step::exact(command!["WAIT", "0", "0"]),
         15 => Step::exact(command!["AUTH", g.value()]),
         16 => Step::exact(command!["HELLO", g.one_of(&["1", "4", "abc"])]),
         _ => Step::exact(command![g.one_of(&["DISCARD", "EXEC", "UNWATCH"])]),
