@@ -56,9 +56,13 @@ impl Pair {
     }
 }
 
+/// Differences that are meant: what Redis 7.2 added to a command of 7.0.
+const MEANT: &[&str] = &["zrank: arity", "zrevrank: arity", "zrank: arguments", "zrevrank: arguments", "zrank: history", "zrevrank: history"];
+
 fn fail_if_any(differences: &[String]) {
+    let differences: Vec<_> = differences.iter().filter(|text| !MEANT.iter().any(|meant| text.starts_with(meant))).collect();
     let mut report = format!("{} differences\n", differences.len());
-    for difference in differences {
+    for difference in &differences {
         let _ = writeln!(report, "{difference}");
     }
     assert!(differences.is_empty(), "{report}");

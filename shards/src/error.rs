@@ -20,6 +20,8 @@ pub enum Error {
     Text(&'static str),
     /// A text with values in it, code included.
     Owned(String),
+    /// As [`Error::Owned`], repeating bytes of the client's that may be no UTF-8.
+    Bytes(Vec<u8>),
 }
 
 impl Error {
@@ -38,6 +40,7 @@ impl Error {
             Error::StringTooLong => "ERR string exceeds maximum allowed size (proto-max-bulk-len)".into(),
             Error::Text(text) => (*text).into(),
             Error::Owned(text) => text.as_str().into(),
+            Error::Bytes(text) => String::from_utf8_lossy(text),
         }
     }
 }

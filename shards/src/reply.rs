@@ -41,13 +41,20 @@ impl<'a> Reply<'a> {
     }
 
     pub fn error(&mut self, error: &Error) {
-        self.error_text(&error.text());
+        match error {
+            Error::Bytes(text) => self.error_bytes(text),
+            error => self.error_text(&error.text()),
+        }
     }
 
     /// `text` with its code; CR and LF in it become spaces.
     pub fn error_text(&mut self, text: &str) {
+        self.error_bytes(text.as_bytes());
+    }
+
+    fn error_bytes(&mut self, text: &[u8]) {
         self.out.push(b'-');
-        self.out.extend(text.bytes().map(|byte| if byte == b'\r' || byte == b'\n' { b' ' } else { byte }));
+        self.out.extend(text.iter().map(|&byte| if byte == b'\r' || byte == b'\n' { b' ' } else { byte }));
         self.out.extend_from_slice(b"\r\n");
     }
 

@@ -152,6 +152,10 @@ impl Shard {
         if !self.watch.is_empty() {
             self.watch.changed(db, key);
         }
+        self.record(db, key);
+    }
+
+    fn record(&mut self, db: usize, key: &[u8]) {
         if let Some(recorded) = &mut self.recorded {
             recorded.insert((db, key.into()));
         }
@@ -234,7 +238,10 @@ impl Shard {
         if self.notifies(NotifyFlags::EXPIRED) {
             self.push_event(NotifyFlags::EXPIRED, "expired", db, key.bytes);
         }
-        self.signal_changed(db, key.bytes);
+        if !self.watch.is_empty() {
+            self.watch.expired(db, key.bytes);
+        }
+        self.record(db, key.bytes);
     }
 
     /// The access clock of a new entry.

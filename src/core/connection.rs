@@ -74,7 +74,7 @@ pub enum Stall {
     /// An operation over several cores is under way; it resumes the connection.
     Operation,
     /// A blocking command was sent to another core; its answer, or the news that it waits, resumes or blocks.
-    AwaitingBlock,
+    AwaitingBlock(super::reorder::Place),
     /// The client is blocked; see [`Connection::blocked`].
     Blocked,
     /// CLIENT PAUSE; looked at again when time passes.
@@ -239,7 +239,7 @@ impl Connection {
     /// Whether an out-of-band message has to wait for replies that are due before it: it would overtake, say, the confirmation of the
     /// subscription it comes from. A blocked client gets it at once.
     pub fn holds_messages(&self) -> bool {
-        !self.reorder.is_empty() && !matches!(self.stall, Stall::Blocked | Stall::AwaitingBlock)
+        !self.reorder.is_empty() && !matches!(self.stall, Stall::Blocked | Stall::AwaitingBlock(_))
     }
 
     /// Heap bytes held for this client, roughly: buffers and queues.

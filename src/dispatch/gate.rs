@@ -43,7 +43,7 @@ const SHOWN_MAX: usize = 128;
 
 /// The error for a command that does not exist.
 pub fn unknown_command(args: Args<'_>) -> Error {
-    let mut text = format!("ERR unknown command '{}', with args beginning with: ", shown(args.at(0), SHOWN_MAX));
+    let mut text = [b"ERR unknown command '", beginning(args.at(0), SHOWN_MAX), b"', with args beginning with: "].concat();
     let mut length = 0;
     for arg in args.from(1).iter() {
         if length >= SHOWN_MAX {
@@ -51,9 +51,9 @@ pub fn unknown_command(args: Args<'_>) -> Error {
         }
         let part = beginning(arg, SHOWN_MAX - length);
         length += part.len() + "'' ".len();
-        text.push_str(&format!("'{}' ", String::from_utf8_lossy(part)));
+        text.extend([b"'", part, b"' "].concat());
     }
-    Error::Owned(text)
+    Error::Bytes(text)
 }
 
 /// What redis-server would print of a word: up to its first NUL.
@@ -62,14 +62,10 @@ fn beginning(word: &[u8], max: usize) -> &[u8] {
     word.split(|&byte| byte == 0).next().unwrap_or_default()
 }
 
-fn shown(word: &[u8], max: usize) -> String {
-    String::from_utf8_lossy(beginning(word, max)).into_owned()
-}
-
 /// The error for a container's unknown subcommand.
 fn unknown_subcommand(args: Args<'_>) -> Error {
-    let container = String::from_utf8_lossy(args.at(0)).to_uppercase();
-    Error::Owned(format!("ERR unknown subcommand '{}'. Try {container} HELP.", shown(args.at(1), SHOWN_MAX)))
+    let container = args.at(0).to_ascii_uppercase();
+    Error::Bytes([b"ERR unknown subcommand '", beginning(args.at(1), SHOWN_MAX), b"'. Try ", &container, b" HELP."].concat())
 }
 
 /// The first word of an HTTP request's line or header that a browser can be made to send here: whatever follows must not be run.

@@ -146,7 +146,7 @@ impl Engine {
         connection.input_ended = true;
         match connection.stall {
             Stall::Operation | Stall::BackPressure => {}
-            Stall::None | Stall::AwaitingBlock => self.core.close(index, true),
+            Stall::None | Stall::AwaitingBlock(_) => self.core.close(index, true),
             Stall::Blocked | Stall::Paused => self.core.close(index, false),
         }
     }
@@ -474,7 +474,7 @@ impl Engine {
         let place = connection.reorder.await_reply();
         let blocking = command.flags().has(Flags::BLOCKING);
         if blocking {
-            connection.stall = Stall::AwaitingBlock;
+            connection.stall = Stall::AwaitingBlock(place);
         }
         let origin = Origin { core: self.core.id as u16, index: index as u32, generation: connection.generation, place };
         let item = NewItem {
@@ -510,7 +510,7 @@ impl Engine {
         let place = connection.reorder.await_reply();
         let may_block = command.flags().has(Flags::BLOCKING);
         if may_block {
-            connection.stall = Stall::AwaitingBlock;
+            connection.stall = Stall::AwaitingBlock(place);
         }
         let new = NewItem {
             origin: Origin { core: self.core.id as u16, index: index as u32, generation: connection.generation, place },

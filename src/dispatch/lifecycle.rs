@@ -201,7 +201,7 @@ impl Engine {
     fn check_idle(&mut self, index: usize) {
         let connection = &self.core.connections[index];
         let timeout_ms = i64::from(self.core.config.timeout) * 1000;
-        let waits = connection.blocked.is_some() || matches!(connection.stall, Stall::Paused | Stall::AwaitingBlock);
+        let waits = connection.blocked.is_some() || matches!(connection.stall, Stall::Paused | Stall::AwaitingBlock(_));
         let exempt = waits || connection.is_subscribed() || connection.special.has(Special::MONITOR);
         if timeout_ms > 0 && !exempt && self.core.now - connection.last_interaction_ms > timeout_ms {
             crate::observe::log::verbose("Closing idle client");

@@ -4,7 +4,8 @@
 //!
 //! An operation asks each of its shards once, in parallel, for all its keys there. A shard grants all or nothing. In a conflict the
 //! older operation (smaller ticket) waits, the younger is refused, gives back what it holds elsewhere and asks again with its old
-//! ticket (wait-die): waits go from older to younger only, so there is no cycle, and the oldest always gets through.
+//! ticket (wait-die): waits go from older to younger only, so there is no cycle, and the oldest always gets through. A wait that
+//! would turn round, because an older operation is granted first or lines up, ends in a refusal too ([`Locks::reconsider`]).
 //!
 //! Lent keys are not in the shard's tables. Commands that need one are parked and run, in order, when it is back, before any
 //! waiting operation is granted. A command that shares a key with a parked one is parked too, so per-key order holds.
@@ -25,6 +26,8 @@ pub struct Locks {
     parked: VecDeque<Parked>,
     /// Keys of parked commands, with how many commands need them.
     parked_keys: HashMap<Box<[u8]>, usize>,
+    /// Parked commands that need every key in place. While there are any, nothing more is lent, so that they get their turn.
+    parked_whole: usize,
 }
 
 /// What waits for keys to come back.
@@ -58,7 +61,8 @@ impl Locks {
     }
 
     pub fn park(&mut self, parked: Parked) {
-        if let Parked::Command { keys, .. } = &parked {
+        if let Parked::Command { keys, whole, .. } = &parked {
+            self.parked_whole += usize::from(*whole);
             for key in keys {
                 *self.parked_keys.entry(key.clone()).or_default() += 1;
             }
@@ -87,6 +91,9 @@ impl Locks {
             }
         };
         self.claimed.iter().for_each(|&ticket| meet(ticket));
+        if self.parked_whole > 0 {
+            self.held.values().for_each(|&ticket| meet(ticket));
+        }
         match &request.scope {
             Scope::Shard => {
                 self.held.values().for_each(|&ticket| meet(ticket));
@@ -156,6 +163,7 @@ impl Locks {
         let mut runnable = Vec::new();
         let mut kept: VecDeque<Parked> = VecDeque::new();
         let mut kept_keys: HashMap<Box<[u8]>, usize> = HashMap::new();
+        let mut kept_whole = 0;
         for parked in std::mem::take(&mut self.parked) {
             let stays = match &parked {
                 Parked::Job { .. } => false,
@@ -168,26 +176,33 @@ impl Locks {
                 runnable.push(parked);
                 continue;
             }
-            if let Parked::Command { keys, .. } = &parked {
+            if let Parked::Command { keys, whole, .. } = &parked {
+                kept_whole += usize::from(*whole);
                 keys.iter().for_each(|key| *kept_keys.entry(key.clone()).or_default() += 1);
             }
             kept.push_back(parked);
         }
-        (self.parked, self.parked_keys) = (kept, kept_keys);
+        (self.parked, self.parked_keys, self.parked_whole) = (kept, kept_keys, kept_whole);
         runnable
     }
 
-    /// Grants what the oldest waiting operations can get now.
-    pub fn grant_waiting(&mut self, shard_id: usize, shard: &mut Option<Box<Shard>>, now: i64) -> Vec<Grant> {
-        let mut grants = Vec::new();
+    /// Looks at the waiting operations again, oldest first, after something has changed: grants what can be granted now, and
+    /// refuses those that would wait for an older operation from here on (an older one was granted, or waits, before them). Without
+    /// that refusal two operations could wait for each other.
+    pub fn reconsider(&mut self, shard_id: usize, shard: &mut Option<Box<Shard>>, now: i64) -> (Vec<Grant>, Vec<OperationId>) {
+        let (mut grants, mut refused) = (Vec::new(), Vec::new());
         let tickets: Vec<u64> = self.waiting.keys().copied().collect();
         for ticket in tickets {
-            let free = self.waiting.get(&ticket).is_some_and(|request| self.youngest_rule(request) == Rule::Free);
-            if free && let Some(request) = self.waiting.remove(&ticket) {
-                grants.push(self.grant(request, shard_id, shard, now));
+            match self.waiting.get(&ticket).map(|request| self.youngest_rule(request)) {
+                Some(Rule::Free) => {
+                    let request = self.waiting.remove(&ticket).expect("just looked at");
+                    grants.push(self.grant(request, shard_id, shard, now));
+                }
+                Some(Rule::Younger) => refused.extend(self.waiting.remove(&ticket).map(|request| request.from)),
+                Some(Rule::OlderThanAll) | None => {}
             }
         }
-        grants
+        (grants, refused)
     }
 }
 

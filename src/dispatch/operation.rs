@@ -252,8 +252,9 @@ impl Engine {
         match self.locks.request(request, self.core.id, &mut self.core.shard, self.core.now) {
             Decision::Granted(grant) => self.grant(grant),
             Decision::Waits => {}
-            Decision::Refused => self.send_answer(to, Answer::Refused { operation }),
+            Decision::Refused => return self.send_answer(to, Answer::Refused { operation }),
         }
+        self.reconsider_waiting();
     }
 
     /// Hands over what an operation has asked this core for.
@@ -555,6 +556,9 @@ impl Engine {
     pub(super) fn release(&mut self, mut release: Release) {
         if let Some(shard) = release.shard.take() {
             self.core.shard_returned(shard);
+            if self.core.shard.as_ref().is_some_and(|shard| shard.has_events()) {
+                self.publish_events();
+            }
         }
         let shard = self.core.shard.as_mut().expect("in place, or just come back");
         for (db, entry) in release.entries.drain(..) {

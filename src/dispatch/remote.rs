@@ -194,9 +194,16 @@ impl Engine {
                 Parked::Job { operation, position, job } => self.run_job(operation, position, &job),
             }
         }
-        for grant in self.locks.grant_waiting(self.core.id, &mut self.core.shard, self.core.now) {
-            self.grant(grant);
+        self.reconsider_waiting();
+    }
+
+    /// Answers the waiting operations that can be granted, or must be refused, after a change of the locks.
+    pub(super) fn reconsider_waiting(&mut self) {
+        let (grants, refused) = self.locks.reconsider(self.core.id, &mut self.core.shard, self.core.now);
+        for operation in refused {
+            self.send_answer(usize::from(operation.core), Answer::Refused { operation });
         }
+        grants.into_iter().for_each(|grant| self.grant(grant));
     }
 
     /// An answer to any core, this one included.
@@ -242,7 +249,7 @@ impl Engine {
                 continue;
             }
             connection.reorder.fill(place, reply, &mut connection.out);
-            if connection.stall == Stall::AwaitingBlock {
+            if connection.stall == Stall::AwaitingBlock(place) {
                 connection.stall = Stall::None;
                 self.core.to_resume.push(index);
             }

@@ -227,7 +227,8 @@ impl Gen {
     /// Spoils an argument: drops, doubles or replaces one, so that arity, syntax and number errors occur.
     pub fn spoil(&mut self, step: &mut Step) {
         let waits = step.args[0].first().is_some_and(|byte| byte.eq_ignore_ascii_case(&b'b')) && !step.name().starts_with("BIT");
-        let special = ["HELLO", "COMMAND", "CONFIG", "WAIT"].contains(&step.name().as_str());
+        // ZRANK and ZREVRANK take one more argument here, as of Redis 7.2.
+        let special = ["HELLO", "COMMAND", "CONFIG", "ZRANK", "ZREVRANK"].contains(&step.name().as_str());
         let lexical = step.args.iter().any(|arg| arg.windows(3).any(|part| part == b"lex"));
         if waits || special || lexical || step.args.len() < 2 || !step.is_plain() {
             return;

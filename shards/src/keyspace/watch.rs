@@ -61,6 +61,17 @@ impl Watch {
         }
     }
 
+    /// An expired key was removed: no change for those who watched it when it had expired already.
+    pub fn expired(&mut self, db: usize, key: &[u8]) {
+        if let Some(watchers) = self.keys.get_mut(&(db, Box::from(key))) {
+            for watching in watchers {
+                if !std::mem::take(&mut watching.was_expired) {
+                    self.dirty.insert(watching.client);
+                }
+            }
+        }
+    }
+
     /// All keys of a database may have changed: those for which `has_changed(key, was_expired)` have.
     pub fn changed_in(&mut self, db: usize, mut has_changed: impl FnMut(&[u8], bool) -> bool) {
         for ((_, key), watchers) in self.keys.iter().filter(|((in_db, _), _)| *in_db == db) {
