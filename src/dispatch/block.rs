@@ -103,8 +103,17 @@ impl Engine {
 
     /// A blocked client's answer has come; whoever sends it has claimed the client.
     pub(super) fn served(&mut self, client: ClientId, reply: &[u8]) {
-        if let Some(index) = self.core.connection_of(client) {
-            self.unblock(index, Some(reply));
+        let Some(index) = self.core.connection_of(client) else { return };
+        let connection = &mut self.core.connections[index];
+        match connection.stall {
+            // Served within the very batch in which it began to wait: the news of the wait is still on its way, and then void.
+            Stall::AwaitingBlock(place) if connection.blocked.is_none() => {
+                connection.reorder.fill(place, reply, &mut connection.out);
+                connection.stall = Stall::None;
+                self.core.to_resume.push(index);
+                self.core.want_flush(index);
+            }
+            _ => self.unblock(index, Some(reply)),
         }
     }
 

@@ -440,6 +440,13 @@ impl Engine {
         let Spanning { caller, ticket, needs, mut grants, check_watch, mut block, retry, .. } = *spanning;
         let alive = self.is_alive(caller);
         let waiter = block.wait.filter(|_| alive).map(|wait| self.spanning_waiter(caller.index, &block, wait, retry));
+        let waits = waiter.is_some();
+        // Marked before anything is given back: a shard may serve the client as soon as it knows it.
+        if let (Some(wait), Some((_, Some(claimed)))) = (block.wait, &waiter) {
+            let (command, args) = block.commands.pop().expect("the block of a blocking command is that command");
+            let shards = (0..self.core.node.cores).collect();
+            self.mark_blocked(caller.index, command, args, wait, claimed.clone(), None, shards);
+        }
         match std::mem::replace(&mut block.place, Workplace::Own) {
             Workplace::Shards(shards) => {
                 for (grant, shard) in grants.iter_mut().zip(shards) {
@@ -480,12 +487,7 @@ impl Engine {
         if !alive {
             return;
         }
-        if let (Some(wait), Some((_, first_time))) = (block.wait, waiter) {
-            if let Some(claimed) = first_time {
-                let (command, args) = block.commands.pop().expect("the block of a blocking command is that command");
-                let shards = (0..self.core.node.cores).collect();
-                self.mark_blocked(caller.index, command, args, wait, claimed, None, shards);
-            }
+        if waits {
             return;
         }
         if retry {
@@ -560,7 +562,14 @@ impl Engine {
                 self.publish_events();
             }
         }
-        let shard = self.core.shard.as_mut().expect("in place, or just come back");
+        let Some(shard) = &mut self.core.shard else {
+            // An operation that held no key here has not kept others from claiming the shard.
+            debug_assert!(matches!(&release.scope, Scope::Keys { keys, .. } if keys.is_empty()));
+            if let Some(client) = release.unwatch {
+                self.with_shard_or_later(move |shard| shard.watch.unwatch(client));
+            }
+            return;
+        };
         for (db, entry) in release.entries.drain(..) {
             shard.install(db, entry);
         }

@@ -245,6 +245,9 @@ impl Engine {
             }
             let Some(connection) = self.core.connections.get_mut(index).filter(|_| alive) else { continue };
             if let Some((wait, claimed)) = item.waits {
+                if connection.stall != Stall::AwaitingBlock(place) {
+                    continue;
+                }
                 self.blocked_elsewhere(index, place, wait, claimed, from_shard(self.core.node.cores, item.origin));
                 continue;
             }
