@@ -83,12 +83,7 @@ pub(super) struct BufferPool {
     free: Free,
     /// Buffers out as [`Received`].
     out: Vec<bool>,
-    /// Buffers in use at all; the rest of the memory has never been touched.
-    in_use: u16,
 }
-
-/// Buffers a pool begins with: enough for some tens of connections; it doubles whenever they are found to be too few.
-const IN_USE_FIRST: u16 = 32;
 
 /// The kernel's bound on the entries of one buffer ring.
 pub(super) const BUFFERS_MAX: u16 = 1 << 15;
@@ -104,20 +99,12 @@ impl BufferPool {
             Free::Own(Vec::with_capacity(usize::from(count)))
         };
         let memory = Mapping::new(usize::from(count) * buffer_bytes as usize)?;
-        let in_use = count.min(IN_USE_FIRST);
-        let mut pool = Self { memory, count, buffer_bytes, free, out: vec![false; usize::from(count)], in_use };
-        for id in (0..in_use).rev() {
+        let mut pool = Self { memory, count, buffer_bytes, free, out: vec![false; usize::from(count)] };
+        for id in (0..count).rev() {
             pool.put(id);
         }
         pool.publish();
         Ok(pool)
-    }
-
-    /// A receive found no free buffer: takes twice as many into use, up to all. Shown to the kernel at the next `publish`.
-    pub(super) fn grow(&mut self) {
-        let more = self.in_use..self.count.min(self.in_use.saturating_mul(2));
-        self.in_use = more.end.max(self.in_use);
-        more.for_each(|id| self.put(id));
     }
 
     /// The address and entry count to register with the kernel, if buffers are shared with it.
@@ -134,7 +121,7 @@ impl BufferPool {
 
     /// Buffers that are free or the kernel's.
     pub(super) fn available(&self) -> usize {
-        self.out[..usize::from(self.in_use)].iter().filter(|&&out| !out).count()
+        self.out.iter().filter(|&&out| !out).count()
     }
 
     /// The kernel has filled buffer `id` with `len` bytes and given it up.

@@ -44,7 +44,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { submissions: 1024, completions: 4096, buffers: 256, buffer_bytes: 16 << 10 }
+        Self { submissions: 1024, completions: 4096, buffers: 256, buffer_bytes: 8 << 10 }
     }
 }
 
@@ -366,9 +366,6 @@ impl Ring {
             }
             _ => {
                 self.armed -= usize::from(!more);
-                if result == -libc::ENOBUFS {
-                    self.pool.grow();
-                }
                 // Some kernels name a buffer in a failed receive without having taken it.
                 let received = match cqueue::buffer_select(flags) {
                     Some(id) if result >= 0 => Some(self.pool.filled(id, result as u32)),
@@ -422,10 +419,7 @@ impl Ring {
                     self.arm_readable(index, fd);
                     None
                 }
-                Ok(None) => {
-                    self.pool.grow();
-                    self.end_flight(index, Err(Errno::NOBUFS), None)
-                }
+                Ok(None) => self.end_flight(index, Err(Errno::NOBUFS), None),
                 Ok(Some(Err(errno))) | Err(errno) => self.end_flight(index, Err(errno), None),
             },
         }
