@@ -14,6 +14,7 @@ pub mod publish;
 pub mod remote;
 pub mod route;
 pub mod transaction;
+pub mod whole;
 
 use crate::core::Core;
 use crate::observe::clock::Clock;

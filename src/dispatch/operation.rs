@@ -14,17 +14,17 @@
 use super::Engine;
 use super::locks::Decision;
 use super::mesh::{Answer, Grant, Job, LockRequest, OperationId, Release, Request, Scope};
-use super::route::{self, Target};
-use crate::commands::registry::{Plan, Registered, Run};
+use super::{route, whole};
+use crate::commands::registry::{Registered, Run};
 use crate::commands::{Finish, Gather, On, Part};
 use crate::core::connection::Stall;
 use hashbrown::HashSet;
-use kvshard::command::{ArgsBuf, Merge};
+use kvshard::command::ArgsBuf;
 use kvshard::keyspace::slot::SlotId;
 use kvshard::keyspace::waiters::{Wait, Waiter};
 use kvshard::keyspace::ClientId;
 use kvshard::shard;
-use kvshard::{Args, Outcome, Reply, Shard};
+use kvshard::{Args, Reply, Shard};
 use slab::Slab;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -416,7 +416,7 @@ impl Engine {
         let outcome = match &mut block.place {
             Workplace::Own => self.core.shard.as_mut().expect("a local block runs with the shard in place").execute(request, &mut block.out),
             Workplace::Scratch(scratch) => scratch.execute(request, &mut block.out),
-            Workplace::Shards(shards) => run_on_all(shards, &mut self.core.scratch, command, request, &mut block.out),
+            Workplace::Shards(shards) => whole::run_on_all(shards, &mut self.core.scratch, command, request, &mut block.out),
         };
         if outcome.failed {
             self.core.counters.error_reply(&block.out[start..]);
@@ -702,127 +702,3 @@ impl Block {
 fn scope_of(needs: &[(usize, Scope)], shard_id: usize) -> Scope {
     needs.iter().find(|(shard, _)| *shard == shard_id).map(|(_, scope)| scope.clone()).expect("granted as needed")
 }
-
-/// Runs one command with every shard of the node at hand.
-fn run_on_all(
-    shards: &mut [Box<Shard>],
-    scratch: &mut Shard,
-    command: &'static Registered,
-    request: shard::Request<'_>,
-    out: &mut Vec<u8>,
-) -> Outcome {
-    let hasher = scratch.hasher.clone();
-    let mut uses = Vec::new();
-    match route::target(command, request.args, &hasher, 0, &mut uses) {
-        Target::One(shard) => {
-            let start = out.len();
-            let outcome = shards[shard].execute(request, out);
-            if command.plan == Plan::Cursor {
-                route::rewrite_cursor(out, start, shard, shards.len());
-            }
-            outcome
-        }
-        _ => match command.plan {
-            Plan::AllShards(merge) => run_on_each(shards, merge, request, out),
-            _ => run_gathered(shards, scratch, command, request, out),
-        },
-    }
-}
-
-/// Runs a command on each shard and joins the replies.
-fn run_on_each(shards: &mut [Box<Shard>], merge: Merge, request: shard::Request<'_>, out: &mut Vec<u8>) -> Outcome {
-    if merge == Merge::Random {
-        let sizes: Vec<u64> = shards.iter().map(|shard| shard.dbs[request.db].len() as u64).collect();
-        let mut drawn = shards[0].random.below(sizes.iter().sum());
-        let chosen = sizes.iter().position(|&size| {
-            let here = drawn < size;
-            drawn = drawn.wrapping_sub(if here { 0 } else { size });
-            here
-        });
-        return shards[chosen.unwrap_or(0)].execute(request, out);
-    }
-    let mut total = Outcome::default();
-    let (mut sum, mut elements) = (0i64, 0i64);
-    let mut body = Vec::new();
-    for (at, shard) in shards.iter_mut().enumerate() {
-        let mut part = Vec::new();
-        let outcome = shard.execute(shard::Request { ..request }, &mut part);
-        total.dirty += outcome.dirty;
-        if outcome.failed {
-            // All shards refuse alike: the first one's word is enough.
-            out.extend_from_slice(&part);
-            return outcome;
-        }
-        let line_end = part.windows(2).position(|pair| pair == b"\r\n").unwrap_or(part.len());
-        let number = || kvshard::number::parse_i64(part.get(1..line_end).unwrap_or_default()).unwrap_or(0);
-        match merge {
-            Merge::Sum => sum += number(),
-            Merge::Concat => {
-                elements += number();
-                body.extend_from_slice(part.get(line_end + 2..).unwrap_or_default());
-            }
-            Merge::First | Merge::Random if at == 0 => body = part,
-            Merge::First | Merge::Random => {}
-        }
-    }
-    let mut reply = Reply::new(out, request.resp3);
-    match merge {
-        Merge::Sum => reply.integer(sum),
-        Merge::Concat => {
-            reply.array(elements as usize);
-            out.extend_from_slice(&body);
-        }
-        Merge::First | Merge::Random => out.extend_from_slice(&body),
-    }
-    total
-}
-
-/// Brings the keys of one command together, runs it, and puts them back.
-fn run_gathered(
-    shards: &mut [Box<Shard>],
-    scratch: &mut Shard,
-    command: &'static Registered,
-    request: shard::Request<'_>,
-    out: &mut Vec<u8>,
-) -> Outcome {
-    let hasher = scratch.hasher.clone();
-    let mut keys: Vec<Box<[u8]>> = Vec::new();
-    let lend = |key: &[u8], keys: &mut Vec<Box<[u8]>>, shards: &mut [Box<Shard>], scratch: &mut Shard| {
-        if keys.iter().any(|known| **known == *key) {
-            return;
-        }
-        keys.push(key.into());
-        let placed = hasher.key(key);
-        let owner = &mut shards[hasher.shard_of(placed.slot)];
-        for db in 0..owner.dbs.len() {
-            if let Some(entry) = owner.dbs[db].take(&placed) {
-                scratch.install(db, entry);
-            }
-        }
-    };
-    scratch.begin_recording();
-    for key in route::keys(command, request.args) {
-        lend(key, &mut keys, shards, scratch);
-    }
-    if let Some(dynamic) = command.spec.dynamic_keys {
-        for key in scratch.dynamic_keys(dynamic, &request) {
-            lend(&key, &mut keys, shards, scratch);
-        }
-    }
-    let outcome = scratch.execute(request, out);
-    let changed = scratch.end_recording();
-    for key in &keys {
-        let placed = hasher.key(key);
-        let owner = &mut shards[hasher.shard_of(placed.slot)];
-        for db in 0..owner.dbs.len() {
-            if let Some(entry) = scratch.dbs[db].take(&placed) {
-                owner.install(db, entry);
-            }
-            if changed.contains(&(db, key.clone())) {
-                owner.changed_elsewhere(db, key);
-            }
-        }
-    }
-    outcome
-}
-
