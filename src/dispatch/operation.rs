@@ -468,7 +468,8 @@ impl Engine {
             }
             Workplace::Scratch(mut scratch) => {
                 let changed = scratch.end_recording();
-                let waiter = waiter.as_ref().map(|(waiter, _)| waiter);
+                // A client that tries again keeps the places it has.
+                let waiter = waiter.as_ref().filter(|(_, claimed)| claimed.is_some()).map(|(waiter, _)| waiter);
                 // All parts are made before the first is given back: that may start the next operation.
                 let releases: Vec<_> = needs
                     .into_iter()
@@ -478,7 +479,9 @@ impl Engine {
                 self.publish_all(scratch.take_events());
                 self.core.scratch.take_over(&mut scratch);
                 self.operations.spare.push(scratch);
-                for (shard_id, release) in releases {
+                // The own part last: it may serve the client at once, and that news must not overtake the others' parts.
+                let (own, others): (Vec<_>, Vec<_>) = releases.into_iter().partition(|(shard_id, _)| *shard_id == self.core.id);
+                for (shard_id, release) in others.into_iter().chain(own) {
                     self.send_release(shard_id, release);
                 }
             }
@@ -579,7 +582,7 @@ impl Engine {
         if let Some(client) = release.unwatch {
             shard.watch.unwatch(client);
         }
-        if let Some((waiter, keys)) = release.wait.take() {
+        if let Some((waiter, keys)) = release.wait.take().filter(|(waiter, _)| !waiter.is_claimed()) {
             shard.waiters.add(waiter, keys.iter().map(|key| &**key));
         }
         self.locks.release(&release);
