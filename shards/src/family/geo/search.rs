@@ -283,6 +283,6 @@ fn search(x: &mut Exec<'_>, a: Args<'_>, form: Form, r: &mut Reply<'_>) -> Comma
     let target = x.key(target);
     store_result(x, &target, result, event, r);
     // Every member stored counts as a change.
-    x.changed_by(&target, changes.saturating_sub(1));
+    x.count_changes(changes.saturating_sub(1));
     Ok(())
 }
