@@ -45,7 +45,17 @@ fn run_on_each(shards: &mut [Box<Shard>], merge: Merge, request: shard::Request<
             drawn = drawn.wrapping_sub(if here { 0 } else { size });
             here
         });
-        return shards[chosen.unwrap_or(0)].execute(request, out);
+        // A shard whose keys have all expired answers null: the others are asked in turn.
+        let (chosen, start, count) = (chosen.unwrap_or(0), out.len(), shards.len());
+        let mut outcome = Outcome::default();
+        for shard in (0..count).map(|step| (chosen + step) % count) {
+            out.truncate(start);
+            outcome = shards[shard].execute(request, out);
+            if !matches!(&out[start..], b"$-1\r\n" | b"_\r\n") {
+                break;
+            }
+        }
+        return outcome;
     }
     let mut total = Outcome::default();
     let (mut sum, mut elements) = (0i64, 0i64);
