@@ -2,7 +2,7 @@
 //!
 //! Each check is small and answers for one reason. With no special state of the client or the node only the arity is looked at.
 
-use crate::commands::registry::{Plan, Registered};
+use crate::commands::registry::Registered;
 use crate::core::connection::{Connection, Special, Transaction};
 use kvshard::{Args, Error, Flags};
 
@@ -94,8 +94,8 @@ pub fn check_form(command: &'static Registered, args: Args<'_>) -> Result<(), Er
     Ok(())
 }
 
-/// Everything else. `password_required`: the default user has one.
-pub fn check(connection: &Connection, command: &'static Registered, args: Args<'_>, node: NodeSpecial) -> Verdict {
+/// Everything else.
+pub fn check(connection: &Connection, command: &'static Registered, node: NodeSpecial) -> Verdict {
     let (flags, special) = (command.flags(), connection.special);
     if special.has(Special::UNAUTHENTICATED) && !flags.has(Flags::NO_AUTH) {
         return Verdict::Refuse(Error::Text("NOAUTH Authentication required."));
@@ -123,7 +123,6 @@ pub fn check(connection: &Connection, command: &'static Registered, args: Args<'
     if !runs_now {
         return Verdict::Queue;
     }
-    let _unused_by_now = args;
     Verdict::Run
 }
 
@@ -143,11 +142,6 @@ fn allowed_while_subscribed(command: &'static Registered) -> bool {
     command.flags().any(Flags::SUBSCRIBED)
 }
 
-/// Whether a command may run on shards of other cores without the connection waiting for it.
-pub fn keeps_flowing(command: &'static Registered) -> bool {
-    !matches!(command.plan, Plan::Node) && !command.flags().has(Flags::BLOCKING)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,7 +153,7 @@ mod tests {
         let words: Vec<&[u8]> = words.split(' ').map(str::as_bytes).collect();
         let args = ArgsBuf::from_slices(&words);
         let registry = Registry::new();
-        check(connection, registry.find(args.args()).expect("exists"), args.args(), node)
+        check(connection, registry.find(args.args()).expect("exists"), node)
     }
 
     fn connection(special: u8) -> Connection {

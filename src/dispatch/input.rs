@@ -534,7 +534,7 @@ impl Engine {
 
     #[cold]
     fn gated(&mut self, index: usize, command: &'static Registered, args: Args<'_>, key: Option<KeyHint>) -> Verdict {
-        let verdict = gate::check(&self.core.connections[index], command, args, self.special);
+        let verdict = gate::check(&self.core.connections[index], command, self.special);
         if verdict == Verdict::Run || verdict == Verdict::Queue {
             if self.special.memory_limited && command.flags().has(Flags::DENYOOM) {
                 // A shard that will run the command makes room itself.

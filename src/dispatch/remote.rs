@@ -248,7 +248,9 @@ impl Engine {
                 if connection.stall != Stall::AwaitingBlock(place) {
                     continue;
                 }
-                self.blocked_elsewhere(index, place, wait, claimed, from_shard(self.core.node.cores, item.origin));
+                // The reply does not say which shard it waits on: all are told when the wait ends.
+                let shards = (0..self.core.node.cores).collect();
+                self.blocked_elsewhere(index, place, wait, claimed, shards);
                 continue;
             }
             connection.reorder.fill(place, reply, &mut connection.out);
@@ -259,10 +261,5 @@ impl Engine {
             self.core.want_flush(index);
         }
     }
-}
-
-/// The shards a client may be waiting on: all but the connection's own knowledge says which, so all are told when it ends.
-fn from_shard(cores: usize, _origin: Origin) -> Vec<usize> {
-    (0..cores).collect()
 }
 
