@@ -63,7 +63,7 @@ fn start(launch: Launch) -> Result<(), String> {
     notices.iter().for_each(|notice| log::warning(notice));
     let config = process::fit_limits(config, cores)?;
     process::block_signals();
-    let features = Features::probe(&config.io_uring_features.names()).map_err(|error| error.to_string())?;
+    let features = Features::probe(config.io_uring_features.names()).map_err(|error| error.to_string())?;
     for (feature, cost) in features.missing() {
         log::notice(&format!("The kernel has no {feature}: {cost}"));
     }

@@ -25,8 +25,8 @@ mod words;
 
 pub use availability::not_available;
 pub use change::{SetContext, SetError};
-pub use directive::{Directive, Effect, RunTime};
-pub use table::{CORES_MAX, Config, DIRECTIVES};
+pub use directive::Directive;
+pub use table::{Config, DIRECTIVES};
 
 /// The Redis version whose behaviour a node shows, where clients ask for it.
 pub const REDIS_VERSION: &str = "7.0.15";

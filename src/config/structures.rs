@@ -128,7 +128,7 @@ impl Setting for OutputLimits {
 
     fn assign(&mut self, words: &[Vec<u8>], _: &Spec) -> Result<(), Refusal> {
         let mut limits = *self;
-        if words.len() % 4 != 0 {
+        if !words.len().is_multiple_of(4) {
             return Err("Wrong number of arguments in buffer limit configuration.".into());
         }
         for group in words.chunks(4) {

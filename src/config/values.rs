@@ -279,7 +279,7 @@ pub fn parse_memory(word: &[u8]) -> Option<u64> {
 /// The shortest form with a unit that a file reads back to the same number.
 pub fn with_memory_unit(bytes: u64) -> Vec<u8> {
     let units = [(1u64 << 30, "gb"), (1 << 20, "mb"), (1 << 10, "kb")];
-    match units.iter().find(|(size, _)| bytes != 0 && bytes % size == 0) {
+    match units.iter().find(|(size, _)| bytes != 0 && bytes.is_multiple_of(*size)) {
         Some((size, unit)) => format!("{}{unit}", bytes / size).into_bytes(),
         None => bytes.to_string().into_bytes(),
     }

@@ -533,10 +533,10 @@ impl Engine {
     }
 
     #[cold]
-    fn gated(&mut self, index: usize, command: &'static Registered, args: Args<'_>, key: Option<KeyHint>) -> Verdict {
+    fn gated(&mut self, index: usize, command: &'static Registered, _args: Args<'_>, key: Option<KeyHint>) -> Verdict {
         let verdict = gate::check(&self.core.connections[index], command, self.special);
-        if verdict == Verdict::Run || verdict == Verdict::Queue {
-            if self.special.memory_limited && command.flags().has(Flags::DENYOOM) {
+        if (verdict == Verdict::Run || verdict == Verdict::Queue)
+            && self.special.memory_limited && command.flags().has(Flags::DENYOOM) {
                 // A shard that will run the command makes room itself.
                 let hasher = &self.core.scratch.hasher;
                 let elsewhere = key.is_some_and(|(_, slot, _)| hasher.shard_of(slot) != self.core.id) && verdict == Verdict::Run;
@@ -544,7 +544,6 @@ impl Engine {
                     return Verdict::Refuse(Error::Text(gate::OUT_OF_MEMORY));
                 }
             }
-        }
         verdict
     }
 

@@ -21,8 +21,8 @@ pub mod runtime;
 pub mod wake;
 
 pub use buffers::Received;
-pub use features::{Features, SetupError};
-pub use ring::{Limits, Ring};
+pub use features::Features;
+pub use ring::Ring;
 pub use wake::Wake;
 
 /// What a caller calls one of its operations: a kind, the index of its state machine, and the generation of that
