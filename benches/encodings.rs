@@ -34,7 +34,10 @@ fn prepare(line: &str) -> Prepared {
 
 impl Bench {
     fn new() -> Bench {
-        Bench { shard: Shard::new(KeyHasher::new([1, 2, 3, 4], 1), 16, Settings::default(), 42), out: Vec::with_capacity(1 << 20) }
+        Bench {
+            shard: Shard::new(KeyHasher::new([1, 2, 3, 4], 1), 16, Settings::default(), 42),
+            out: Vec::with_capacity(1 << 20),
+        }
     }
 
     fn run(&mut self, prepared: &Prepared) -> usize {
@@ -115,11 +118,16 @@ fn hashes(criterion: &mut Criterion) {
 
 fn sets(criterion: &mut Criterion) {
     let members = |index| format!("SADD k member{index}");
-    measure(criterion, "set", members, &[
-        ("SISMEMBER", &|index| format!("SISMEMBER k member{index}")),
-        ("SADD_present", &|index| format!("SADD k member{index}")),
-        ("SRANDMEMBER_8", &|_| "SRANDMEMBER k 8".into()),
-    ]);
+    measure(
+        criterion,
+        "set",
+        members,
+        &[
+            ("SISMEMBER", &|index| format!("SISMEMBER k member{index}")),
+            ("SADD_present", &|index| format!("SADD k member{index}")),
+            ("SRANDMEMBER_8", &|_| "SRANDMEMBER k 8".into()),
+        ],
+    );
     let integers = |index| format!("SADD k {index}");
     measure(criterion, "set_of_integers", integers, &[("SISMEMBER", &|index| format!("SISMEMBER k {index}"))]);
 }

@@ -26,7 +26,17 @@ fn key(index: usize) -> Vec<u8> {
 
 fn run(shard: &mut Shard, command: &'static ShardCommand, args: &ArgsBuf, first_key: Option<Key<'_>>, out: &mut Vec<u8>) {
     let args = args.args();
-    let request = Request { command, args, db: 0, now: NOW, client: ClientId(1), resp3: false, may_block: false, no_touch: false, first_key };
+    let request = Request {
+        command,
+        args,
+        db: 0,
+        now: NOW,
+        client: ClientId(1),
+        resp3: false,
+        may_block: false,
+        no_touch: false,
+        first_key,
+    };
     shard.execute(request, out);
 }
 
@@ -50,7 +60,11 @@ fn get_and_set(criterion: &mut Criterion) {
         let requests: Vec<ArgsBuf> = (0..KEYS / 4)
             .map(|index| {
                 let key = key(spread(index) % KEYS + if present { 0 } else { KEYS });
-                if name == "set" { ArgsBuf::from_slices(&[b"SET", &key, b"fedcba9876543210"]) } else { ArgsBuf::from_slices(&[b"GET", &key]) }
+                if name == "set" {
+                    ArgsBuf::from_slices(&[b"SET", &key, b"fedcba9876543210"])
+                } else {
+                    ArgsBuf::from_slices(&[b"GET", &key])
+                }
             })
             .collect();
         let (mut at, mut out) = (0, Vec::with_capacity(1 << 16));

@@ -1,13 +1,13 @@
 //! Starting a node, and ending it.
 
-use crate::commands::registry::{RenameError, Registry};
+use crate::commands::registry::{Registry, RenameError};
 use crate::config::Config;
 use crate::config::command_line::Launch;
 use crate::config::load::LoadError;
-use crate::core::{Core, KeyspaceFacts};
 use crate::core::counters::Counters;
 use crate::core::pubsub::PubSub;
 use crate::core::shared::{Node, Pause, PerCore, Relisten, Shutdown, log_level, shard_settings};
+use crate::core::{Core, KeyspaceFacts};
 use crate::dispatch::Engine;
 use crate::dispatch::mesh::{Doorbell, Mesh, meshes};
 use crate::observe::latency::LatencyMonitor;

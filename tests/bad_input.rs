@@ -44,9 +44,15 @@ fn compare(extra: &[&str], cases: Vec<Case>) {
         let differ = |case: &Case, pieces: usize| {
             let (expected, seen) = (verdict(&redis, &case.stream, pieces), verdict(&kvcore, &case.stream, pieces));
             let show = |(output, closed): (String, bool)| {
-                format!("{}{} {}", &output[..output.len().min(300)], if output.len() > 300 { "…" } else { "" }, if closed { "(closed)" } else { "(open)" })
+                format!(
+                    "{}{} {}",
+                    &output[..output.len().min(300)],
+                    if output.len() > 300 { "…" } else { "" },
+                    if closed { "(closed)" } else { "(open)" }
+                )
             };
-            (expected != seen).then(|| format!("{} in {pieces} pieces\n    redis  {}\n    kvcore {}", case.name, show(expected), show(seen)))
+            (expected != seen)
+                .then(|| format!("{} in {pieces} pieces\n    redis  {}\n    kvcore {}", case.name, show(expected), show(seen)))
         };
         let mut differences = Vec::new();
         for some in cases.chunks(AT_ONCE) {
@@ -70,10 +76,39 @@ fn long(prefix: &str, byte: u8, count: usize, suffix: &str) -> Vec<u8> {
 #[test]
 fn lengths() {
     let headers = [
-        "*-1", "*0", "*-2147483649", "*2147483648", "*1048577", "*abc", "*", "* 1", "*1 ", "*+1", "*1.5", "*9223372036854775808", "*01",
+        "*-1",
+        "*0",
+        "*-2147483649",
+        "*2147483648",
+        "*1048577",
+        "*abc",
+        "*",
+        "* 1",
+        "*1 ",
+        "*+1",
+        "*1.5",
+        "*9223372036854775808",
+        "*01",
     ];
-    let bulks = ["$-1", "$-2", "$abc", "$", "$ 1", "$536870913", "$9223372036854775808", "$+4", "$4x", "$04", "4", ":4", "+OK", "-ERR", "*1"];
-    let mut cases: Vec<Case> = headers.iter().map(|header| case(&format!("multibulk {header}"), format!("{header}\r\nPING\r\n"))).collect();
+    let bulks = [
+        "$-1",
+        "$-2",
+        "$abc",
+        "$",
+        "$ 1",
+        "$536870913",
+        "$9223372036854775808",
+        "$+4",
+        "$4x",
+        "$04",
+        "4",
+        ":4",
+        "+OK",
+        "-ERR",
+        "*1",
+    ];
+    let mut cases: Vec<Case> =
+        headers.iter().map(|header| case(&format!("multibulk {header}"), format!("{header}\r\nPING\r\n"))).collect();
     cases.extend(bulks.iter().map(|bulk| case(&format!("bulk {bulk}"), format!("*1\r\n{bulk}\r\nPING\r\nPING\r\n"))));
     cases.push(case("the second bulk is bad", "*2\r\n$4\r\nECHO\r\n$x\r\n"));
     cases.push(case("a good command, then a bad one", [encode(&["PING"]), b"*1\r\n$z\r\n".to_vec()].concat()));
@@ -181,7 +216,10 @@ fn binary_keys_and_values() {
 #[test]
 fn limits_of_the_configuration() {
     let megabyte = 1024 * 1024;
-    let set = |len: usize| [format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${len}\r\n").into_bytes(), vec![b'v'; len.min(2 * megabyte)], b"\r\n".to_vec()].concat();
+    let set = |len: usize| {
+        [format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${len}\r\n").into_bytes(), vec![b'v'; len.min(2 * megabyte)], b"\r\n".to_vec()]
+            .concat()
+    };
     compare(
         &["--proto-max-bulk-len", "1mb"],
         vec![
@@ -204,7 +242,11 @@ fn query_buffer_limit() {
     for server in [&redis, &kvcore] {
         let mut client = server.client();
         let _ = client.try_send_raw(&requests);
-        assert!(client.read_until_closed(Duration::from_secs(5)).is_ok(), "{:?} keeps a client with 2 MiB of half a command", server.program);
+        assert!(
+            client.read_until_closed(Duration::from_secs(5)).is_ok(),
+            "{:?} keeps a client with 2 MiB of half a command",
+            server.program
+        );
     }
     kvcore.check_healthy();
 }

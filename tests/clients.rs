@@ -125,7 +125,9 @@ fn redis_cli_walks_the_keyspace() {
 
 #[test]
 fn redis_benchmark_runs_its_default_tests() {
-    for (cores, extra) in [(1, &["-P", "16"][..]), (2, &["-P", "16"]), (2, &["-P", "1", "--threads", "2"]), (2, &["-P", "16", "-3"])] {
+    for (cores, extra) in
+        [(1, &["-P", "16"][..]), (2, &["-P", "16"]), (2, &["-P", "1", "--threads", "2"]), (2, &["-P", "16", "-3"])]
+    {
         let mut server = Server::kvcore(cores, &[]);
         let output = Command::new("redis-benchmark")
             .args(["-p", &server.port.to_string(), "-n", "2000", "-c", "20", "-r", "1000", "--csv"])

@@ -13,17 +13,41 @@ const NOT_YET: &[&str] = &[
     // streams
     "x*",
     // scripts and functions
-    "eval*", "fcall*", "function*", "script*",
+    "eval*",
+    "fcall*",
+    "function*",
+    "script*",
     // cluster
-    "cluster*", "asking", "readonly", "readwrite", "migrate", "restore-asking",
+    "cluster*",
+    "asking",
+    "readonly",
+    "readwrite",
+    "migrate",
+    "restore-asking",
     // replication
-    "replicaof", "slaveof", "psync", "sync", "replconf", "failover", "role", "wait",
+    "replicaof",
+    "slaveof",
+    "psync",
+    "sync",
+    "replconf",
+    "failover",
+    "role",
+    "wait",
     // persistence
-    "save", "bgsave", "bgrewriteaof", "lastsave",
+    "save",
+    "bgsave",
+    "bgrewriteaof",
+    "lastsave",
     // access control lists, modules, tracking
-    "acl*", "module*", "client|caching", "client|tracking", "client|trackinginfo", "client|getredir",
+    "acl*",
+    "module*",
+    "client|caching",
+    "client|tracking",
+    "client|trackinginfo",
+    "client|getredir",
     // Redis's own self tests
-    "pfselftest", "pfdebug",
+    "pfselftest",
+    "pfdebug",
 ];
 
 struct Pair {
@@ -57,7 +81,8 @@ impl Pair {
 }
 
 /// Differences that are meant: what Redis 7.2 added to a command of 7.0.
-const MEANT: &[&str] = &["zrank: arity", "zrevrank: arity", "zrank: arguments", "zrevrank: arguments", "zrank: history", "zrevrank: history"];
+const MEANT: &[&str] =
+    &["zrank: arity", "zrevrank: arity", "zrank: arguments", "zrevrank: arguments", "zrank: history", "zrevrank: history"];
 
 fn fail_if_any(differences: &[String]) {
     let differences: Vec<_> = differences.iter().filter(|text| !MEANT.iter().any(|meant| text.starts_with(meant))).collect();
@@ -85,7 +110,8 @@ fn no_command_is_missing() {
     assert_eq!(count, Value::Integer(top_level as i64), "COMMAND COUNT against COMMAND LIST");
 }
 
-const INFO_FIELDS: &[&str] = &["name", "arity", "flags", "first key", "last key", "step", "ACL categories", "tips", "key specs", "subcommands"];
+const INFO_FIELDS: &[&str] =
+    &["name", "arity", "flags", "first key", "last key", "step", "ACL categories", "tips", "key specs", "subcommands"];
 
 #[test]
 fn command_info_agrees() {
@@ -99,7 +125,9 @@ fn command_info_agrees() {
         }
         for ((field, redis), kvcore) in INFO_FIELDS.iter().zip(redis).zip(kvcore) {
             // Subcommands are compared under their own names.
-            let same = *field == "subcommands" || (*field != "key specs" && redis.clone().sorted() == kvcore.clone().sorted()) || redis == kvcore;
+            let same = *field == "subcommands"
+                || (*field != "key specs" && redis.clone().sorted() == kvcore.clone().sorted())
+                || redis == kvcore;
             if !same {
                 differences.push(format!("{name}: {field}\n    redis  {redis}\n    kvcore {kvcore}"));
             }
@@ -113,7 +141,13 @@ fn command_info_spells_resp2_and_strangers_alike() {
     let mut pair = Pair::start();
     pair.redis.run("HELLO 2");
     pair.kvcore.run("HELLO 2");
-    for line in ["COMMAND INFO get", "COMMAND INFO GET nosuch set", "COMMAND INFO object|encoding", "COMMAND INFO nosuch|sub", "COMMAND DOCS nosuch"] {
+    for line in [
+        "COMMAND INFO get",
+        "COMMAND INFO GET nosuch set",
+        "COMMAND INFO object|encoding",
+        "COMMAND INFO nosuch|sub",
+        "COMMAND DOCS nosuch",
+    ] {
         let (redis, kvcore) = pair.run(line);
         assert_eq!(redis, kvcore, "{line}");
     }
@@ -123,7 +157,8 @@ fn command_info_spells_resp2_and_strangers_alike() {
 fn without_texts(value: &Value) -> Value {
     match value {
         Value::Map(pairs) => {
-            let kept = pairs.iter().filter(|(name, _)| !["summary", "complexity", "display_text"].contains(&name.text().as_str()));
+            let kept =
+                pairs.iter().filter(|(name, _)| !["summary", "complexity", "display_text"].contains(&name.text().as_str()));
             let mut pairs: Vec<_> = kept
                 .map(|(name, value)| {
                     let value = match name.text().as_str() {
@@ -156,7 +191,11 @@ fn command_docs_agree() {
         let all: BTreeSet<_> = redis.keys().chain(kvcore.keys()).collect();
         for field in all {
             if redis.get(field) != kvcore.get(field) {
-                differences.push(format!("{name}: {field}\n    redis  {:?}\n    kvcore {:?}", redis.get(field), kvcore.get(field)));
+                differences.push(format!(
+                    "{name}: {field}\n    redis  {:?}\n    kvcore {:?}",
+                    redis.get(field),
+                    kvcore.get(field)
+                ));
             }
         }
     }
@@ -167,7 +206,9 @@ fn command_docs_agree() {
 fn command_list_filters_agree() {
     let mut pair = Pair::start();
     let common: BTreeSet<_> = pair.in_both().into_iter().collect();
-    let names = |reply: &Value| -> BTreeSet<String> { reply.items().iter().map(|name| name.text()).filter(|name| common.contains(name)).collect() };
+    let names = |reply: &Value| -> BTreeSet<String> {
+        reply.items().iter().map(|name| name.text()).filter(|name| common.contains(name)).collect()
+    };
     let categories = "keyspace read write set sortedset list hash string bitmap hyperloglog geo pubsub admin fast slow blocking dangerous connection transaction";
     let mut filters: Vec<String> = categories.split(' ').map(|category| format!("ACLCAT {category}")).collect();
     filters.extend(["PATTERN *", "PATTERN z*", "PATTERN client|*", "PATTERN [bg]*", "MODULE nosuch"].map(String::from));
@@ -178,7 +219,13 @@ fn command_list_filters_agree() {
         let differ: Vec<_> = redis.symmetric_difference(&kvcore).collect();
         assert!(differ.is_empty(), "FILTERBY {filter}: only one has {differ:?}");
     }
-    for line in ["COMMAND LIST FILTERBY ACLCAT nosuch", "COMMAND LIST FILTERBY", "COMMAND LIST FILTERBY color red", "COMMAND COUNT 1", "COMMAND NOSUCH"] {
+    for line in [
+        "COMMAND LIST FILTERBY ACLCAT nosuch",
+        "COMMAND LIST FILTERBY",
+        "COMMAND LIST FILTERBY color red",
+        "COMMAND COUNT 1",
+        "COMMAND NOSUCH",
+    ] {
         let (redis, kvcore) = pair.run(line);
         assert_eq!(redis, kvcore, "{line}");
     }

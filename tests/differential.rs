@@ -44,22 +44,34 @@ macro_rules! settings {
     ($groups:expr, $steps:expr, $events:expr) => {
         #[test]
         fn one_core_resp2() {
-            run(concat!(module_path!(), "::one_core_resp2"), Plan { groups: $groups, cores: 1, resp3: false, steps: $steps, events: $events });
+            run(
+                concat!(module_path!(), "::one_core_resp2"),
+                Plan { groups: $groups, cores: 1, resp3: false, steps: $steps, events: $events },
+            );
         }
 
         #[test]
         fn one_core_resp3() {
-            run(concat!(module_path!(), "::one_core_resp3"), Plan { groups: $groups, cores: 1, resp3: true, steps: $steps, events: $events });
+            run(
+                concat!(module_path!(), "::one_core_resp3"),
+                Plan { groups: $groups, cores: 1, resp3: true, steps: $steps, events: $events },
+            );
         }
 
         #[test]
         fn two_cores_resp2() {
-            run(concat!(module_path!(), "::two_cores_resp2"), Plan { groups: $groups, cores: 2, resp3: false, steps: $steps, events: $events });
+            run(
+                concat!(module_path!(), "::two_cores_resp2"),
+                Plan { groups: $groups, cores: 2, resp3: false, steps: $steps, events: $events },
+            );
         }
 
         #[test]
         fn two_cores_resp3() {
-            run(concat!(module_path!(), "::two_cores_resp3"), Plan { groups: $groups, cores: 2, resp3: true, steps: $steps, events: $events });
+            run(
+                concat!(module_path!(), "::two_cores_resp3"),
+                Plan { groups: $groups, cores: 2, resp3: true, steps: $steps, events: $events },
+            );
         }
     };
 }

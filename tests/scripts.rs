@@ -52,11 +52,19 @@ impl Side {
         self.clients.clear();
         self.control = self.server.client();
         // What a case that broke off may have left.
-        for line in ["AUTH secret", "CONFIG SET requirepass \"\" notify-keyspace-events \"\"", "CLIENT UNPAUSE", "DEBUG SET-ACTIVE-EXPIRE 1", "FLUSHALL"] {
+        for line in [
+            "AUTH secret",
+            "CONFIG SET requirepass \"\" notify-keyspace-events \"\"",
+            "CLIENT UNPAUSE",
+            "DEBUG SET-ACTIVE-EXPIRE 1",
+            "FLUSHALL",
+        ] {
             self.control.run(line);
         }
         // Connections that are gone no longer count.
-        harness::wait_until("connections of the last case to close", || self.control.run("CLIENT LIST").text().lines().count() <= 1);
+        harness::wait_until("connections of the last case to close", || {
+            self.control.run("CLIENT LIST").text().lines().count() <= 1
+        });
     }
 
     fn client(&mut self, name: char) -> &mut Client {
@@ -147,7 +155,8 @@ fn parse(text: &str) -> Line {
 
 fn run_scripts(cores: usize, resp3: bool) {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scripts");
-    let mut files: Vec<_> = std::fs::read_dir(folder).expect("the scripts").map(|entry| entry.expect("an entry").path()).collect();
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder).expect("the scripts").map(|entry| entry.expect("an entry").path()).collect();
     files.sort();
     let only = std::env::var("KVCORE_CASE").unwrap_or_default();
     let extra = ["--enable-debug-command", "yes"];

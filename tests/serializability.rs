@@ -9,9 +9,9 @@
 //!
 //! `KVCORE_SECONDS` is the duration of each, `KVCORE_SEED` the seed.
 
-mod harness;
 #[path = "serializability/appends.rs"]
 mod appends;
+mod harness;
 #[path = "serializability/rounds.rs"]
 mod rounds;
 
@@ -66,7 +66,8 @@ fn bank_step(role: Role, client: &mut Client, random: &mut Random) {
     match role {
         Role::WatchedTransfer if from != to => {
             client.command(&["WATCH", &account(from), &account(to)]);
-            let balances = [from, to].map(|index| client.command(&["GET", &account(index)]).text().parse::<i64>().expect("a balance"));
+            let balances =
+                [from, to].map(|index| client.command(&["GET", &account(index)]).text().parse::<i64>().expect("a balance"));
             client.run("MULTI");
             client.command(&["SET", &account(from), &(balances[0] - amount).to_string()]);
             client.command(&["SET", &account(to), &(balances[1] + amount).to_string()]);

@@ -57,8 +57,17 @@ const UNSAFE_FILES: &[&str] = &[
 ];
 
 /// What the shard crate may not touch: it has no I/O, clock, thread or randomness of its own.
-const NOT_IN_THE_SHARD: &[&str] =
-    &["std::net", "std::fs", "std::thread", "std::env", "std::process", "std::time::Instant", "std::time::SystemTime", "Instant::now", "SystemTime::now"];
+const NOT_IN_THE_SHARD: &[&str] = &[
+    "std::net",
+    "std::fs",
+    "std::thread",
+    "std::env",
+    "std::process",
+    "std::time::Instant",
+    "std::time::SystemTime",
+    "Instant::now",
+    "SystemTime::now",
+];
 
 /// Rooms that belong to nobody.
 const NAMES_OF_NOTHING: &[&str] = &["utils", "util", "common", "helpers", "helper", "manager", "misc"];
@@ -77,11 +86,18 @@ impl Source {
 
     /// Lines of code with their numbers, without comments.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
-        self.text.lines().enumerate().map(|(index, line)| (index + 1, line.split("//").next().unwrap_or(""))).filter(|(_, line)| !line.trim().is_empty())
+        self.text
+            .lines()
+            .enumerate()
+            .map(|(index, line)| (index + 1, line.split("//").next().unwrap_or("")))
+            .filter(|(_, line)| !line.trim().is_empty())
     }
 
     fn is_test(&self) -> bool {
-        self.path.contains("/tests/") || self.path.ends_with("tests.rs") || self.path.ends_with("testing.rs") || self.path.starts_with("tests/")
+        self.path.contains("/tests/")
+            || self.path.ends_with("tests.rs")
+            || self.path.ends_with("testing.rs")
+            || self.path.starts_with("tests/")
     }
 }
 
@@ -105,8 +121,10 @@ fn sources(folders: &[&str]) -> Vec<Source> {
     folders.iter().for_each(|folder| files_below(&root().join(folder), "rs", &mut paths));
     paths.sort();
     let relative = |path: &Path| path.strip_prefix(root()).expect("inside the project").to_string_lossy().into_owned();
-    let sources: Vec<_> =
-        paths.iter().map(|path| Source { path: relative(path), text: std::fs::read_to_string(path).expect("a source file") }).collect();
+    let sources: Vec<_> = paths
+        .iter()
+        .map(|path| Source { path: relative(path), text: std::fs::read_to_string(path).expect("a source file") })
+        .collect();
     assert!(!sources.is_empty(), "nothing in {folders:?}");
     sources
 }
@@ -127,7 +145,10 @@ fn layer(module: &str) -> Option<usize> {
 
 /// The modules named after `crate::` in a line.
 fn imported(line: &str) -> Vec<&str> {
-    let names = line.split("crate::").skip(1).map(|rest| rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or(""));
+    let names = line
+        .split("crate::")
+        .skip(1)
+        .map(|rest| rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or(""));
     names.filter(|name| layer(name).is_some()).collect()
 }
 
@@ -146,13 +167,16 @@ fn imports_go_one_way() {
                 if layer(name).is_some_and(|other| other < own) {
                     match excused {
                         Some(index) => used.push(index),
-                        None => wrong.push(format!("{}:{number}: {module} imports from {name}, which stands above it", source.path)),
+                        None => {
+                            wrong.push(format!("{}:{number}: {module} imports from {name}, which stands above it", source.path))
+                        }
                     }
                 }
             }
         }
     }
-    let stale = (0..UPWARD.len()).filter(|index| !used.contains(index)).map(|index| format!("no longer needed: {:?}", UPWARD[index]));
+    let stale =
+        (0..UPWARD.len()).filter(|index| !used.contains(index)).map(|index| format!("no longer needed: {:?}", UPWARD[index]));
     wrong.extend(stale);
     none("imports", wrong);
 }
@@ -162,7 +186,12 @@ fn the_shard_has_no_outside() {
     let mut wrong = Vec::new();
     for source in sources(&["shards/src"]).iter().filter(|source| !source.is_test()) {
         for (number, line) in source.code() {
-            wrong.extend(NOT_IN_THE_SHARD.iter().filter(|name| line.contains(*name)).map(|name| format!("{}:{number}: {name}", source.path)));
+            wrong.extend(
+                NOT_IN_THE_SHARD
+                    .iter()
+                    .filter(|name| line.contains(*name))
+                    .map(|name| format!("{}:{number}: {name}", source.path)),
+            );
         }
     }
     none("kvshard is given its clock, seeds and bytes; it does not fetch them", wrong);
@@ -185,10 +214,21 @@ fn files_are_short() {
 
 #[test]
 fn files_say_what_they_are() {
-    let wrong = sources(&["src", "shards/src", "tests", "benches"]).iter().filter(|source| !source.is_test() && !source.text.starts_with("//! ")).map(|source| source.path.clone()).collect();
+    let wrong = sources(&["src", "shards/src", "tests", "benches"])
+        .iter()
+        .filter(|source| !source.is_test() && !source.text.starts_with("//! "))
+        .map(|source| source.path.clone())
+        .collect();
     none("files without a module comment on their first line", wrong);
     let nameless = |path: &str| path.split(['/', '.']).any(|part| NAMES_OF_NOTHING.contains(&part));
-    none("names that say nothing", sources(&["src", "shards/src", "tests", "benches"]).into_iter().map(|source| source.path).filter(|path| nameless(path)).collect());
+    none(
+        "names that say nothing",
+        sources(&["src", "shards/src", "tests", "benches"])
+            .into_iter()
+            .map(|source| source.path)
+            .filter(|path| nameless(path))
+            .collect(),
+    );
 }
 
 #[test]
@@ -207,18 +247,30 @@ fn unsafe_stands_only_where_listed() {
             }
         }
     }
-    wrong.extend(UNSAFE_FILES.iter().filter(|path| !with.iter().any(|found| found == *path)).map(|path| format!("{path}: listed, but has none")));
+    wrong.extend(
+        UNSAFE_FILES
+            .iter()
+            .filter(|path| !with.iter().any(|found| found == *path))
+            .map(|path| format!("{path}: listed, but has none")),
+    );
     none(word, wrong);
 }
 
 #[test]
 fn nothing_is_left_behind() {
     // Put together so that this file does not name them itself.
-    let marks = [["to", "do!("], ["unimple", "mented!("], ["db", "g!("], ["FIX", "ME"], ["XX", "X "], ["TO", "DO"], ["#[ign", "ore"]].map(|parts| parts.concat());
+    let marks =
+        [["to", "do!("], ["unimple", "mented!("], ["db", "g!("], ["FIX", "ME"], ["XX", "X "], ["TO", "DO"], ["#[ign", "ore"]]
+            .map(|parts| parts.concat());
     let mut wrong = Vec::new();
     for source in sources(&["src", "shards/src", "tests", "benches"]) {
         for (index, line) in source.text.lines().enumerate() {
-            wrong.extend(marks.iter().filter(|mark| line.contains(mark.as_str())).map(|mark| format!("{}:{}: {mark}", source.path, index + 1)));
+            wrong.extend(
+                marks
+                    .iter()
+                    .filter(|mark| line.contains(mark.as_str()))
+                    .map(|mark| format!("{}:{}: {mark}", source.path, index + 1)),
+            );
         }
     }
     none("leftovers", wrong);

@@ -123,7 +123,8 @@ impl Shard {
     #[inline]
     pub fn execute(&mut self, request: Request<'_>, out: &mut Vec<u8>) -> Outcome {
         let mut reply = Reply::new(out, request.resp3);
-        let mut exec = Exec::new(self, &request.command.spec, request.db, request.now, request.client).with_hint(request.first_key);
+        let mut exec =
+            Exec::new(self, &request.command.spec, request.db, request.now, request.client).with_hint(request.first_key);
         exec.may_block = request.may_block;
         exec.no_touch = request.no_touch;
         exec.run(request.command.run, request.args, &mut reply)
@@ -264,7 +265,7 @@ impl Shard {
     /// An LFU counter, decremented for the time since it was last seen.
     pub fn lfu_counter(&self, access: u32, now: i64) -> u32 {
         let elapsed = lfu_minutes(now).wrapping_sub(access >> 8) & 0xFFFF;
-        let periods = if self.settings.lfu_decay_time == 0 { 0 } else { elapsed / self.settings.lfu_decay_time };
+        let periods = elapsed.checked_div(self.settings.lfu_decay_time).unwrap_or(0);
         (access & 0xFF).saturating_sub(periods)
     }
 

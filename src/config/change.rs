@@ -186,11 +186,7 @@ mod tests {
             ("proto-max-bulk-len", "1", Err("argument must be between 1048576 and 9223372036854775807 inclusive")),
             ("tracking-table-max-keys", "-1", Err("argument must be between 0 and 9223372036854775807 inclusive")),
             ("slowlog-log-slower-than", "-2", Err("argument must be between -1 and 9223372036854775807 inclusive")),
-            (
-                "list-max-listpack-size",
-                "99999999999",
-                Err("argument must be between -2147483648 and 2147483647 inclusive"),
-            ),
+            ("list-max-listpack-size", "99999999999", Err("argument must be between -2147483648 and 2147483647 inclusive")),
             ("hash-max-listpack-value", "1k", Ok("1000")),
             ("maxmemory-clients", "100%", Ok("100%")),
             ("maxmemory-clients", "0%", Ok("0")),
@@ -201,11 +197,7 @@ mod tests {
             ("loglevel", "nothing", Err("argument(s) must be one of the following: debug, verbose, notice, warning")),
             ("oom-score-adj", "relative", Ok("yes")),
             ("shutdown-on-sigterm", "force nosave", Ok("nosave force")),
-            (
-                "shutdown-on-sigterm",
-                "nosave save",
-                Err("shutdown options SAVE and NOSAVE can't be used simultaneously"),
-            ),
+            ("shutdown-on-sigterm", "nosave save", Err("shutdown options SAVE and NOSAVE can't be used simultaneously")),
             ("shutdown-on-sigterm", "x", Err("one of the following: default, save, nosave, now, force")),
             ("notify-keyspace-events", "KEA", Ok("AKE")),
             ("notify-keyspace-events", "nmKg", Ok("gnKm")),
@@ -216,17 +208,9 @@ mod tests {
             ("save", "60", Err("Invalid save parameters")),
             ("bind", "127.0.0.1 -::1", Ok("127.0.0.1 -::1")),
             ("bind", "", Ok("")),
-            (
-                "client-output-buffer-limit",
-                "replica 1k 2kb 3",
-                Ok("normal 0 0 0 slave 1000 2048 3 pubsub 33554432 8388608 60"),
-            ),
+            ("client-output-buffer-limit", "replica 1k 2kb 3", Ok("normal 0 0 0 slave 1000 2048 3 pubsub 33554432 8388608 60")),
             ("client-output-buffer-limit", "foo", Err("Wrong number of arguments in buffer limit configuration.")),
-            (
-                "client-output-buffer-limit",
-                "master 1 2 3",
-                Err("Invalid client class specified in buffer limit configuration."),
-            ),
+            ("client-output-buffer-limit", "master 1 2 3", Err("Invalid client class specified in buffer limit configuration.")),
             (
                 "client-output-buffer-limit",
                 "normal 1 2 x",
@@ -264,17 +248,10 @@ mod tests {
     fn what_may_not_be_set() {
         let mut config = Config::default();
         let mut refused = |pairs: &[(&str, &str)]| set(&mut config, pairs).expect_err("refused");
-        let failed = |name: &str, reason: &str| {
-            format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}")
-        };
-        assert_eq!(
-            refused(&[("no\nsuch", "1")]),
-            "ERR Unknown option or number of arguments for CONFIG SET - 'no such'"
-        );
-        assert_eq!(
-            refused(&[("DaemoniZe", "yes"), ("nosuch", "2")]),
-            failed("DaemoniZe", "can't set immutable config")
-        );
+        let failed =
+            |name: &str, reason: &str| format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}");
+        assert_eq!(refused(&[("no\nsuch", "1")]), "ERR Unknown option or number of arguments for CONFIG SET - 'no such'");
+        assert_eq!(refused(&[("DaemoniZe", "yes"), ("nosuch", "2")]), failed("DaemoniZe", "can't set immutable config"));
         assert_eq!(refused(&[("maxmemory", "1"), ("maxmemory", "2")]), failed("maxmemory", "duplicate parameter"));
         assert_eq!(refused(&[("dir", "/")]), failed("dir", "can't set protected config"));
         let loading = SetContext { loading: true, ..LOCAL };
@@ -287,10 +264,7 @@ mod tests {
         let mut config = Config::default();
         assert!(set(&mut config, &[("maxmemory", "1mb"), ("timeout", "x")]).is_err());
         assert_eq!(config, Config::default());
-        assert_eq!(
-            set(&mut config, &[("slave-priority", "1"), ("replica-priority", "2"), ("timeout", "0")]).unwrap().len(),
-            2
-        );
+        assert_eq!(set(&mut config, &[("slave-priority", "1"), ("replica-priority", "2"), ("timeout", "0")]).unwrap().len(), 2);
         assert_eq!(config.replica_priority, 2);
         set(&mut config, &[("notify-keyspace-events", "Kx")]).unwrap();
         assert!(config.notify_keyspace_events.any(KeyspaceEvents::EXPIRED));
@@ -298,8 +272,7 @@ mod tests {
 
     #[test]
     fn protected_directives_follow_their_switch() {
-        let mut config =
-            Config { enable_protected_configs: crate::config::values::ProtectedAction::Local, ..Config::default() };
+        let mut config = Config { enable_protected_configs: crate::config::values::ProtectedAction::Local, ..Config::default() };
         assert!(config.set(&[(b"dbfilename", b"x.rdb")], SetContext::default()).is_err());
         assert!(config.set(&[(b"dbfilename", b"x.rdb")], LOCAL).is_ok());
         assert!(config.set(&[(b"dir", b"/proc")], LOCAL).is_ok());

@@ -49,8 +49,7 @@ pub fn active_defrag(value: &[u8]) -> Result<(), &'static str> {
 
 /// `{name}` stands for a variable, `{{` for a brace; the result must not be empty.
 pub fn title_template(value: &[u8]) -> Result<(), &'static str> {
-    const VARIABLES: [&[u8]; 7] =
-        [b"title", b"listen-addr", b"server-mode", b"port", b"tls-port", b"config-file", b"unixsocket"];
+    const VARIABLES: [&[u8]; 7] = [b"title", b"listen-addr", b"server-mode", b"port", b"tls-port", b"config-file", b"unixsocket"];
     const REFUSAL: &str = "template format is invalid or contains unknown variables";
     if value.trim_ascii().is_empty() {
         return Err(REFUSAL);

@@ -61,12 +61,8 @@ impl From<LoadError> for Exit {
 }
 
 /// Reads the arguments (the first is the program's name). `input` reads standard input and is called only for `-`.
-pub fn invocation(
-    arguments: &[OsString],
-    input: impl FnOnce() -> std::io::Result<Vec<u8>>,
-) -> Result<Invocation, Exit> {
-    let name =
-        arguments.first().map(|name| Path::new(name).file_name().unwrap_or(name)).unwrap_or(OsStr::new("kvcore"));
+pub fn invocation(arguments: &[OsString], input: impl FnOnce() -> std::io::Result<Vec<u8>>) -> Result<Invocation, Exit> {
+    let name = arguments.first().map(|name| Path::new(name).file_name().unwrap_or(name)).unwrap_or(OsStr::new("kvcore"));
     let rest = arguments.get(1..).unwrap_or_default();
     refuse_other_programs(name, rest)?;
     if rest.first().is_some_and(|first| is_switch(first)) {
@@ -92,9 +88,7 @@ fn launch(loaded: Loaded, config_file: Option<PathBuf>) -> Launch {
     let Loaded { config, declared, .. } = loaded;
     let cores = if config.cores == 0 { usable } else { config.cores };
     if cores > usable {
-        notices.push(format!(
-            "{cores} cores were asked for but this process may use {usable} CPUs: threads will share them."
-        ));
+        notices.push(format!("{cores} cores were asked for but this process may use {usable} CPUs: threads will share them."));
     }
     let coordinator_cpu = usize::try_from(config.coordinator_cpu).ok();
     Launch { config, config_file, cores, coordinator_cpu, notices, declared }
@@ -119,10 +113,7 @@ fn refuse_other_programs(name: &OsStr, arguments: &[OsString]) -> Result<(), Exi
 /// The version in the shape of redis-server's line.
 pub fn version_line() -> String {
     let bits = usize::BITS;
-    format!(
-        "kvcore server v={} (Redis {REDIS_VERSION} compatible) bits={bits} malloc=mimalloc",
-        env!("CARGO_PKG_VERSION")
-    )
+    format!("kvcore server v={} (Redis {REDIS_VERSION} compatible) bits={bits} malloc=mimalloc", env!("CARGO_PKG_VERSION"))
 }
 
 fn is_switch(argument: &OsStr) -> bool {
@@ -131,10 +122,9 @@ fn is_switch(argument: &OsStr) -> bool {
 }
 
 fn switches(arguments: &[OsString]) -> Result<Invocation, Exit> {
-    let matches = command()
-        .try_get_matches_from(std::iter::once(OsStr::new("kvcore")).chain(arguments.iter().map(OsString::as_os_str)));
     let matches =
-        matches.map_err(|error| Exit { code: error.exit_code() as u8, message: error.render().to_string() })?;
+        command().try_get_matches_from(std::iter::once(OsStr::new("kvcore")).chain(arguments.iter().map(OsString::as_os_str)));
+    let matches = matches.map_err(|error| Exit { code: error.exit_code() as u8, message: error.render().to_string() })?;
     if matches.get_flag("version") {
         return Err(Exit { code: 0, message: version_line() });
     }
@@ -158,10 +148,7 @@ Examples:
         .after_help(EXAMPLES)
         .arg(Arg::new("config").value_name("CONFIG FILE").help("A configuration file as for redis-server"))
         .arg(
-            Arg::new("cores")
-                .long("cores")
-                .value_name("N")
-                .help("Shard threads [default: one for each CPU the process may use]"),
+            Arg::new("cores").long("cores").value_name("N").help("Shard threads [default: one for each CPU the process may use]"),
         )
         .arg(
             Arg::new("check-system")
@@ -176,14 +163,7 @@ Examples:
                 .requires("check-system")
                 .help("What the machine is for"),
         )
-        .arg(
-            Arg::new("version")
-                .short('v')
-                .short_alias('V')
-                .long("version")
-                .action(ArgAction::SetTrue)
-                .help("Print the version"),
-        )
+        .arg(Arg::new("version").short('v').short_alias('V').long("version").action(ArgAction::SetTrue).help("Print the version"))
 }
 
 /// redis-server's own form of a command line.
@@ -290,21 +270,12 @@ mod tests {
         assert_eq!(line(&["-"]), (none.clone(), true, String::new()));
         assert_eq!(line(&["a.conf", "--port", "1", "-"]), (some("a.conf"), true, "port \"1\" ".into()));
         assert_eq!(line(&["--port 1", "--timeout", "2"]), (none.clone(), false, "port 1 \ntimeout \"2\" ".into()));
-        assert_eq!(
-            line(&["--save", "900", "1", "60", "2"]),
-            (none.clone(), false, "save \"900\" \"1\" \"60\" \"2\" ".into())
-        );
+        assert_eq!(line(&["--save", "900", "1", "60", "2"]), (none.clone(), false, "save \"900\" \"1\" \"60\" \"2\" ".into()));
         assert_eq!(line(&["--save", "--port", "1"]), (none.clone(), false, "save \"\"\nport \"1\" ".into()));
         assert_eq!(line(&["--save"]), (none.clone(), false, "save \"\"".into()));
         assert_eq!(line(&["--save", ""]), (none.clone(), false, "save \"\" ".into()));
-        assert_eq!(
-            line(&["--requirepass", "--x", "--port", "1"]),
-            (none, false, "requirepass \"--x\" \nport \"1\" ".into())
-        );
-        assert_eq!(
-            line(&["--cores", "8", "n.conf", "--port", "1"]),
-            (some("n.conf"), false, "cores \"8\" \nport \"1\" ".into())
-        );
+        assert_eq!(line(&["--requirepass", "--x", "--port", "1"]), (none, false, "requirepass \"--x\" \nport \"1\" ".into()));
+        assert_eq!(line(&["--cores", "8", "n.conf", "--port", "1"]), (some("n.conf"), false, "cores \"8\" \nport \"1\" ".into()));
     }
 
     #[test]
@@ -384,10 +355,7 @@ mod tests {
         }
         let check = |words: &[&str]| invocation(&arguments(words), || Ok(Vec::new()));
         assert!(matches!(check(&["kvcore", "--check-system"]), Ok(Invocation::CheckSystem(Role::Store))));
-        assert!(matches!(
-            check(&["kvcore", "--check-system", "--role", "proxy"]),
-            Ok(Invocation::CheckSystem(Role::Proxy))
-        ));
+        assert!(matches!(check(&["kvcore", "--check-system", "--role", "proxy"]), Ok(Invocation::CheckSystem(Role::Proxy))));
         assert_eq!(exit(&["kvcore", "--check-system", "--role", "x"]).code, 2);
     }
 }

@@ -354,9 +354,8 @@ mod tests {
 
     #[test]
     fn a_plain_file() {
-        let loaded = read(
-            "# 포트\r\n\n  Port 7000 \nmaxmemory 1gb\nmaxmemory-policy allkeys-lru\nrequirepass \"a b\"\nport 7001\n",
-        );
+        let loaded =
+            read("# 포트\r\n\n  Port 7000 \nmaxmemory 1gb\nmaxmemory-policy allkeys-lru\nrequirepass \"a b\"\nport 7001\n");
         let config = loaded.expect("a good file").config;
         assert_eq!(config.port, 7001, "later lines win");
         assert_eq!(config.maxmemory, 1 << 30);
@@ -392,13 +391,12 @@ mod tests {
 
     #[test]
     fn lines_of_others_are_kept_with_their_place() {
-        let loaded = read("user ann on >pw #ff\n\nrename-command FLUSHALL \"\"\nsentinel monitor m 127.0.0.1 1 2")
-            .expect("known");
+        let loaded =
+            read("user ann on >pw #ff\n\nrename-command FLUSHALL \"\"\nsentinel monitor m 127.0.0.1 1 2").expect("known");
         assert_eq!(loaded.declared.users[0].words, [&b"ann"[..], b"on", b">pw", b"#ff"]);
         assert_eq!(loaded.declared.renamed_commands[0].words, [&b"FLUSHALL"[..], b""]);
         assert_eq!(loaded.declared.sentinel[0].place.line, 4);
-        let later =
-            LoadError::at(&loaded.declared.renamed_commands[0].place, "No such command in rename-command").to_string();
+        let later = LoadError::at(&loaded.declared.renamed_commands[0].place, "No such command in rename-command").to_string();
         assert!(later.contains("at line 3\n>>> 'rename-command FLUSHALL \"\"'\nNo such command"), "{later}");
     }
 
@@ -424,8 +422,7 @@ mod tests {
 
     #[test]
     fn trailing_comments_are_refused_with_a_hint() {
-        for line in ["port 6379 # 포트", "repl-backlog-size 10MB #x", "bind 0.0.0.0 # all", "save 900 1 # x", "bind #x"]
-        {
+        for line in ["port 6379 # 포트", "repl-backlog-size 10MB #x", "bind 0.0.0.0 # all", "save 900 1 # x", "bind #x"] {
             assert!(error(line).ends_with(COMMENT_HINT), "{line}");
         }
         assert!(read("requirepass #secret").is_ok(), "a value may start with the sign");
@@ -444,9 +441,7 @@ mod tests {
         assert_eq!((config.port, config.timeout), (2, 9), "in order of names, hidden files left out");
         assert!(read(&at("include none-*.conf")).is_ok());
         assert!(error(&at("include loop.inc")).contains("nest deeper"));
-        assert!(
-            error(&at("include none.conf")).starts_with("Fatal error, can't open config file 'none.conf': No such")
-        );
+        assert!(error(&at("include none.conf")).starts_with("Fatal error, can't open config file 'none.conf': No such"));
         write("bad.inc", "prot 1\n");
         assert!(error(&at("include bad.inc")).contains("In the included file 'bad.inc'."));
     }

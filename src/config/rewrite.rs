@@ -91,8 +91,7 @@ struct OldFile {
 
 impl OldFile {
     fn read(text: &[u8]) -> OldFile {
-        let mut file =
-            OldFile { lines: Vec::new(), lines_of: HashMap::new(), processed: BTreeSet::new(), signed: false };
+        let mut file = OldFile { lines: Vec::new(), lines_of: HashMap::new(), processed: BTreeSet::new(), signed: false };
         let lines = text.strip_suffix(b"\n").unwrap_or(text).split(|byte| *byte == b'\n');
         for line in lines.filter(|_| !text.is_empty()) {
             let line = line.trim_ascii();
@@ -181,7 +180,8 @@ mod tests {
 
     #[test]
     fn lines_are_replaced_in_place_and_new_ones_appended() {
-        let old = "# my node\nport 7000\n\n\n\nSLAVE-priority 5\nsave 900 1\nsave 60 2\nrename-command FLUSHALL \"\"\nrequirepass a\n";
+        let old =
+            "# my node\nport 7000\n\n\n\nSLAVE-priority 5\nsave 900 1\nsave 60 2\nrename-command FLUSHALL \"\"\nrequirepass a\n";
         let mut config = config_of(old);
         config.replica_priority = 100;
         config.maxmemory = 3 << 20;
@@ -290,8 +290,7 @@ mod tests {
         assert_eq!((answer.trim(), rewritten_by_redis.trim()), ("OK", "OK"));
 
         let mut config = config_of(&old);
-        let pairs: Vec<(&[u8], &[u8])> =
-            changes.chunks(2).map(|pair| (pair[0].as_bytes(), pair[1].as_bytes())).collect();
+        let pairs: Vec<(&[u8], &[u8])> = changes.chunks(2).map(|pair| (pair[0].as_bytes(), pair[1].as_bytes())).collect();
         config.set(&pairs, Default::default()).expect("set");
         config.dir = Directory(dir.path().canonicalize().expect("there"));
         let ours = rewrite(&config, &old);

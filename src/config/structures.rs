@@ -132,11 +132,9 @@ impl Setting for OutputLimits {
             return Err("Wrong number of arguments in buffer limit configuration.".into());
         }
         for group in words.chunks(4) {
-            let limit =
-                limits.by_class(&group[0]).ok_or("Invalid client class specified in buffer limit configuration.")?;
+            let limit = limits.by_class(&group[0]).ok_or("Invalid client class specified in buffer limit configuration.")?;
             let seconds = loose_integer(&group[3]).filter(|seconds| *seconds >= 0);
-            let (Some(hard), Some(soft), Some(seconds)) = (parse_memory(&group[1]), parse_memory(&group[2]), seconds)
-            else {
+            let (Some(hard), Some(soft), Some(seconds)) = (parse_memory(&group[1]), parse_memory(&group[2]), seconds) else {
                 return Err("Error in hard, soft or soft_seconds setting in buffer limit configuration.".into());
             };
             *limit = OutputLimit { hard_bytes: hard, soft_bytes: soft, soft_seconds: seconds as u64 };
@@ -306,8 +304,7 @@ pub struct Percentiles(pub Vec<f64>);
 
 impl Setting for Percentiles {
     fn text(&self, _: &Spec) -> Vec<u8> {
-        let short =
-            |percentile: &f64| format!("{percentile:.6}").trim_end_matches('0').trim_end_matches('.').to_owned();
+        let short = |percentile: &f64| format!("{percentile:.6}").trim_end_matches('0').trim_end_matches('.').to_owned();
         joined(&self.0.iter().map(short).collect::<Vec<_>>())
     }
 

@@ -23,8 +23,7 @@ const ALWAYS_LAZY: &str = "large values are always freed in slices";
 const FOR_TESTS: &str = "it serves the test-suite of redis-server";
 const NO_REHASH: &str = "tables grow a page at a time and are never rehashed as a whole";
 const STEADY_SYNC: &str = "files are always written and synced in small steps";
-const PIN_BY_CORES: &str =
-    "threads are pinned to the CPUs of the process's affinity mask, see cores and coordinator-cpu";
+const PIN_BY_CORES: &str = "threads are pinned to the CPUs of the process's affinity mask, see cores and coordinator-cpu";
 
 directives! {
     // The process and its place on the machine.

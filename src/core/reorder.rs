@@ -21,7 +21,10 @@ enum Entry {
     /// Awaited, but nobody wants to see it (CLIENT REPLY OFF).
     Unwanted,
     /// A range of `held`.
-    Held { start: usize, end: usize },
+    Held {
+        start: usize,
+        end: usize,
+    },
 }
 
 impl Reorder {

@@ -1,7 +1,7 @@
 //! What the cores of a node share. Nothing here is on the path of a single-key command.
 
-use crate::config::{Config, structures::KeyspaceEvents, values::*};
 use crate::commands::registry::Registry;
+use crate::config::{Config, structures::KeyspaceEvents, values::*};
 use crate::observe::log;
 use kvshard::Settings;
 use kvshard::settings::{EvictionPolicy, NotifyFlags};

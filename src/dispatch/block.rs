@@ -54,7 +54,14 @@ impl Engine {
     }
 
     /// Another core says that the command it was sent waits there.
-    pub(super) fn blocked_elsewhere(&mut self, index: usize, place: Place, wait: Wait, claimed: Arc<AtomicBool>, shards: Vec<usize>) {
+    pub(super) fn blocked_elsewhere(
+        &mut self,
+        index: usize,
+        place: Place,
+        wait: Wait,
+        claimed: Arc<AtomicBool>,
+        shards: Vec<usize>,
+    ) {
         let command = self.core.connections[index].last_command.expect("a command was sent");
         self.mark_blocked(index, command, ArgsBuf::default(), wait, claimed, Some(place), shards);
     }
@@ -161,7 +168,13 @@ impl Engine {
 
     /// Ends a wait from this side if the client's answer is not already on its way.
     fn end_wait(&mut self, index: usize) {
-        if self.core.connections.get(index).and_then(|connection| connection.blocked.as_ref()).is_some_and(|blocked| blocked.claim()) {
+        if self
+            .core
+            .connections
+            .get(index)
+            .and_then(|connection| connection.blocked.as_ref())
+            .is_some_and(|blocked| blocked.claim())
+        {
             self.end_claimed_wait(index, None);
         }
     }

@@ -219,7 +219,10 @@ mod tests {
         let (long, cut) = ([b'x'; 200], "x".repeat(128));
         assert_eq!(text(&[&long, &long, b"y"]), format!("ERR unknown command '{cut}', with args beginning with: '{cut}' "));
         let shown = format!("'{}' '{}' ", "x".repeat(100), "x".repeat(25));
-        assert_eq!(text(&[b"f", &long[..100], &long, b"y"]), format!("ERR unknown command 'f', with args beginning with: {shown}"));
+        assert_eq!(
+            text(&[b"f", &long[..100], &long, b"y"]),
+            format!("ERR unknown command 'f', with args beginning with: {shown}")
+        );
     }
 
     #[test]

@@ -280,7 +280,14 @@ impl Engine {
 
     /// One command. False: it was not started and is to be looked at again later.
     #[inline]
-    fn command(&mut self, index: usize, found: Option<&'static Registered>, args: Args<'_>, key: Option<KeyHint>, uses: &mut Vec<KeyUse>) -> bool {
+    fn command(
+        &mut self,
+        index: usize,
+        found: Option<&'static Registered>,
+        args: Args<'_>,
+        key: Option<KeyHint>,
+        uses: &mut Vec<KeyUse>,
+    ) -> bool {
         let Some(command) = found else {
             if gate::is_http(args.at(0)) {
                 self.drop_http(index);
@@ -320,7 +327,14 @@ impl Engine {
     }
 
     /// Runs an admitted command, here or elsewhere.
-    pub(super) fn start(&mut self, index: usize, command: &'static Registered, args: Args<'_>, key: Option<KeyHint>, uses: &mut Vec<KeyUse>) -> bool {
+    pub(super) fn start(
+        &mut self,
+        index: usize,
+        command: &'static Registered,
+        args: Args<'_>,
+        key: Option<KeyHint>,
+        uses: &mut Vec<KeyUse>,
+    ) -> bool {
         let target = match key {
             Some((_, slot, _)) => Target::One(self.core.scratch.hasher.shard_of(slot)),
             None => route::target(command, args, &self.core.scratch.hasher, self.core.id, uses),
@@ -536,14 +550,16 @@ impl Engine {
     fn gated(&mut self, index: usize, command: &'static Registered, _args: Args<'_>, key: Option<KeyHint>) -> Verdict {
         let verdict = gate::check(&self.core.connections[index], command, self.special);
         if (verdict == Verdict::Run || verdict == Verdict::Queue)
-            && self.special.memory_limited && command.flags().has(Flags::DENYOOM) {
-                // A shard that will run the command makes room itself.
-                let hasher = &self.core.scratch.hasher;
-                let elsewhere = key.is_some_and(|(_, slot, _)| hasher.shard_of(slot) != self.core.id) && verdict == Verdict::Run;
-                if !elsewhere && !self.make_room() {
-                    return Verdict::Refuse(Error::Text(gate::OUT_OF_MEMORY));
-                }
+            && self.special.memory_limited
+            && command.flags().has(Flags::DENYOOM)
+        {
+            // A shard that will run the command makes room itself.
+            let hasher = &self.core.scratch.hasher;
+            let elsewhere = key.is_some_and(|(_, slot, _)| hasher.shard_of(slot) != self.core.id) && verdict == Verdict::Run;
+            if !elsewhere && !self.make_room() {
+                return Verdict::Refuse(Error::Text(gate::OUT_OF_MEMORY));
             }
+        }
         verdict
     }
 
@@ -583,7 +599,10 @@ impl Engine {
     fn protocol_error(&mut self, index: usize, error: ProtocolError) {
         let connection = &mut self.core.connections[index];
         let text = error.text();
-        crate::observe::log::verbose(&format!("Protocol error ({text}) from client: id={} addr={}", connection.id.0, connection.peer));
+        crate::observe::log::verbose(&format!(
+            "Protocol error ({text}) from client: id={} addr={}",
+            connection.id.0, connection.peer
+        ));
         if text.is_empty() {
             self.core.counters.query_buffer_limit_disconnections += 1;
         }

@@ -7,9 +7,9 @@ use crate::commands::client;
 use crate::core::connection::{Connection, Special, Stall};
 use crate::observe::clock::wall_ms;
 use crate::observe::memory;
+use kvshard::keyspace::expire::CycleBudget;
 use kvshard::keyspace::{ClientId, Db};
 use kvshard::settings::EvictionPolicy;
-use kvshard::keyspace::expire::CycleBudget;
 use std::sync::atomic::Ordering;
 
 /// Bytes of values freed, entries looked at for expiry: what a turn of the loop may spend on the shard's upkeep.

@@ -33,8 +33,17 @@ pub struct Locks {
 /// What waits for keys to come back.
 pub enum Parked {
     /// `keys` empty: needs the whole shard in place, no particular key.
-    Command { item: Item, args: ArgsBuf, keys: Vec<Box<[u8]>>, whole: bool },
-    Job { operation: OperationId, position: usize, job: Job },
+    Command {
+        item: Item,
+        args: ArgsBuf,
+        keys: Vec<Box<[u8]>>,
+        whole: bool,
+    },
+    Job {
+        operation: OperationId,
+        position: usize,
+        job: Job,
+    },
 }
 
 pub enum Decision {

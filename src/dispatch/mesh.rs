@@ -179,8 +179,11 @@ pub struct Release {
     pub shard: Option<Box<Shard>>,
     pub unwatch: Option<ClientId>,
     /// The client now waits for its keys of this shard.
-    pub wait: Option<(Arc<Waiter>, Vec<Box<[u8]>>)>,
+    pub wait: Option<KeysAwaited>,
 }
+
+/// A blocked client, and the keys of one shard that it waits for.
+pub type KeysAwaited = (Arc<Waiter>, Vec<Box<[u8]>>);
 
 pub type Job = Arc<dyn Fn(&mut Core) -> Part + Send + Sync>;
 
@@ -188,7 +191,12 @@ pub enum Request {
     Batch(Box<Batch>),
     Lock(Box<LockRequest>),
     Release(Box<Release>),
-    Job { operation: OperationId, position: usize, needs_shard: bool, job: Job },
+    Job {
+        operation: OperationId,
+        position: usize,
+        needs_shard: bool,
+        job: Job,
+    },
     /// A job nobody waits for.
     Tell(Job),
     Unwait(ClientId),
@@ -210,13 +218,25 @@ pub struct Adopted {
 pub enum Answer {
     Replies(Box<Replies>),
     Granted(Box<Grant>),
-    Refused { operation: OperationId },
+    Refused {
+        operation: OperationId,
+    },
     /// `nanos`: what the job took.
-    JobDone { operation: OperationId, position: usize, part: Part, nanos: u64 },
+    JobDone {
+        operation: OperationId,
+        position: usize,
+        part: Part,
+        nanos: u64,
+    },
     /// A blocked client has been served.
-    Served { client: ClientId, reply: Vec<u8> },
+    Served {
+        client: ClientId,
+        reply: Vec<u8>,
+    },
     /// A blocked client's key is ready; its own core is to run the command.
-    Ready { client: ClientId },
+    Ready {
+        client: ClientId,
+    },
 }
 
 /// Whether a core sleeps, and how to wake it.
@@ -286,7 +306,12 @@ impl<T> Lane<T> {
 /// The queues of a node of `cores` cores, one mesh a core.
 pub fn meshes(cores: usize, bells: Arc<Vec<Doorbell>>) -> Vec<Mesh> {
     let mut meshes: Vec<Mesh> = (0..cores)
-        .map(|own| Mesh { own, bells: bells.clone(), to_wake: Vec::new(), peers: (0..cores).map(|_| Peer::unconnected()).collect() })
+        .map(|own| Mesh {
+            own,
+            bells: bells.clone(),
+            to_wake: Vec::new(),
+            peers: (0..cores).map(|_| Peer::unconnected()).collect(),
+        })
         .collect();
     for from in 0..cores {
         for to in (0..cores).filter(|&to| to != from) {
@@ -339,7 +364,9 @@ impl Mesh {
     #[inline]
     pub fn is_congested(&self, target: usize) -> bool {
         let peer = &self.peers[target];
-        peer.requests.backlog.len() >= BACKLOG_MAX || peer.batch.items.len() >= BATCH_ITEMS_MAX || peer.batch.bytes_len() >= BATCH_BYTES_MAX
+        peer.requests.backlog.len() >= BACKLOG_MAX
+            || peer.batch.items.len() >= BATCH_ITEMS_MAX
+            || peer.batch.bytes_len() >= BATCH_BYTES_MAX
     }
 
     /// Gives the memory of a batch that has been answered to the next one.
@@ -405,7 +432,8 @@ impl Mesh {
 
     fn inbox_is_empty(&self) -> bool {
         self.peers.iter().all(|peer| {
-            peer.answers_in.as_ref().is_none_or(|queue| queue.is_empty()) && peer.requests_in.as_ref().is_none_or(|queue| queue.is_empty())
+            peer.answers_in.as_ref().is_none_or(|queue| queue.is_empty())
+                && peer.requests_in.as_ref().is_none_or(|queue| queue.is_empty())
         })
     }
 

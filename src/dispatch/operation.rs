@@ -20,9 +20,9 @@ use crate::commands::{Finish, Gather, On, Part};
 use crate::core::connection::Stall;
 use hashbrown::HashSet;
 use kvshard::command::ArgsBuf;
+use kvshard::keyspace::ClientId;
 use kvshard::keyspace::slot::SlotId;
 use kvshard::keyspace::waiters::{Wait, Waiter};
-use kvshard::keyspace::ClientId;
 use kvshard::shard;
 use kvshard::{Args, Reply, Shard};
 use slab::Slab;
@@ -38,6 +38,7 @@ pub struct Operations {
     /// Refused operations, to ask again.
     pub(super) retries: Vec<OperationId>,
     /// Empty shards for operations to work in.
+    #[expect(clippy::vec_box, reason = "a shard is large, and moves as its box")]
     spare: Vec<Box<Shard>>,
     /// This core's answers to itself. They are taken up from the loop, so that one operation's end never runs the next one's
     /// beginning deeper and deeper in the stack.
@@ -93,6 +94,7 @@ pub enum Workplace {
     /// A shard of the operation's own, holding the lent entries and nothing else.
     Scratch(Box<Shard>),
     /// All shards, lent whole.
+    #[expect(clippy::vec_box, reason = "a shard is large, and moves as its box")]
     Shards(Vec<Box<Shard>>),
 }
 
@@ -128,7 +130,10 @@ impl Operations {
     }
 
     fn get(&mut self, id: OperationId) -> Option<&mut Operation> {
-        self.slots.get_mut(id.index as usize).filter(|(generation, _)| *generation == id.generation).map(|(_, operation)| operation)
+        self.slots
+            .get_mut(id.index as usize)
+            .filter(|(generation, _)| *generation == id.generation)
+            .map(|(_, operation)| operation)
     }
 
     fn spanning(&mut self, id: OperationId) -> Option<&mut Spanning> {
@@ -202,7 +207,14 @@ impl Engine {
     }
 
     /// Starts an operation for a connection, which waits for it.
-    pub(super) fn begin(&mut self, index: usize, needs: Vec<(usize, Scope)>, block: Block, check_watch: Option<ClientId>, retry: bool) {
+    pub(super) fn begin(
+        &mut self,
+        index: usize,
+        needs: Vec<(usize, Scope)>,
+        block: Block,
+        check_watch: Option<ClientId>,
+        retry: bool,
+    ) {
         let caller = self.caller(index);
         if !retry {
             self.core.connections[index].stall = Stall::Operation;
@@ -414,7 +426,9 @@ impl Engine {
             first_key: None,
         };
         let outcome = match &mut block.place {
-            Workplace::Own => self.core.shard.as_mut().expect("a local block runs with the shard in place").execute(request, &mut block.out),
+            Workplace::Own => {
+                self.core.shard.as_mut().expect("a local block runs with the shard in place").execute(request, &mut block.out)
+            }
             Workplace::Scratch(scratch) => scratch.execute(request, &mut block.out),
             Workplace::Shards(shards) => whole::run_on_all(shards, &mut self.core.scratch, command, request, &mut block.out),
         };
@@ -473,7 +487,9 @@ impl Engine {
                 // All parts are made before the first is given back: that may start the next operation.
                 let releases: Vec<_> = needs
                     .into_iter()
-                    .map(|(shard_id, scope)| (shard_id, self.release_of(&mut scratch, ticket, scope, &changed, check_watch, waiter)))
+                    .map(|(shard_id, scope)| {
+                        (shard_id, self.release_of(&mut scratch, ticket, scope, &changed, check_watch, waiter))
+                    })
                     .collect();
                 debug_assert!(scratch.dbs.iter().all(|db| db.is_empty()), "an operation keeps to its keys");
                 self.publish_all(scratch.take_events());

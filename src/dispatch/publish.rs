@@ -4,11 +4,11 @@ use super::Engine;
 use super::mesh::{Job, Request};
 use crate::commands::registry::Registered;
 use crate::core::Core;
-use kvshard::command::ArgsBuf;
 use crate::core::connection::Stall;
-use kvshard::{Args, Flags};
+use kvshard::command::ArgsBuf;
 use kvshard::settings::NotifyFlags;
 use kvshard::shard::Event;
+use kvshard::{Args, Flags};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 

@@ -126,7 +126,10 @@ impl Engine {
     }
 
     pub(super) fn forget_watched(&mut self, client: kvshard::keyspace::ClientId, watched: &[(usize, Box<[u8]>)]) {
-        let mut shards: Vec<usize> = watched.iter().map(|(_, key)| self.core.scratch.hasher.shard_of(kvshard::keyspace::slot::SlotId::of_key(key))).collect();
+        let mut shards: Vec<usize> = watched
+            .iter()
+            .map(|(_, key)| self.core.scratch.hasher.shard_of(kvshard::keyspace::slot::SlotId::of_key(key)))
+            .collect();
         shards.sort_unstable();
         shards.dedup();
         for shard in shards {

@@ -87,14 +87,7 @@ fn local_time(seconds: i64) -> String {
     unsafe { libc::localtime_r(&seconds, &mut parts) };
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let month = MONTHS[(parts.tm_mon as usize).min(11)];
-    format!(
-        "{:02} {month} {} {:02}:{:02}:{:02}",
-        parts.tm_mday,
-        1900 + parts.tm_year,
-        parts.tm_hour,
-        parts.tm_min,
-        parts.tm_sec
-    )
+    format!("{:02} {month} {} {:02}:{:02}:{:02}", parts.tm_mday, 1900 + parts.tm_year, parts.tm_hour, parts.tm_min, parts.tm_sec)
 }
 
 fn empty_tm() -> libc::tm {

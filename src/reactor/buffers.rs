@@ -134,7 +134,10 @@ impl BufferPool {
 
     /// Fills a free buffer of our own by `fill`, which gets the buffer and returns how many of its bytes it has
     /// written; an error, or nothing written, leaves the buffer free. `None` if no buffer is free.
-    pub(super) fn fill<E>(&mut self, fill: impl FnOnce(&mut [u8]) -> Result<usize, E>) -> Option<Result<(usize, Option<Received>), E>> {
+    pub(super) fn fill<E>(
+        &mut self,
+        fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Option<Result<(usize, Option<Received>), E>> {
         let Free::Own(free) = &mut self.free else { unreachable!("the kernel chooses from a shared pool") };
         let id = *free.last()?;
         let (offset, len) = (usize::from(id) * self.buffer_bytes as usize, self.buffer_bytes as usize);

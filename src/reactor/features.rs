@@ -49,19 +49,43 @@ struct Row {
 }
 
 const ROWS: &[Row] = &[
-    Row { name: "submit_all", cost: "one refused operation delays those queued behind it (Linux 5.18)", field: |f| &mut f.submit_all },
+    Row {
+        name: "submit_all",
+        cost: "one refused operation delays those queued behind it (Linux 5.18)",
+        field: |f| &mut f.submit_all,
+    },
     Row { name: "coop_taskrun", cost: "an interrupt for each completion (Linux 5.19)", field: |f| &mut f.coop_taskrun },
     Row { name: "single_issuer", cost: "a lock in the kernel for each completion (Linux 6.0)", field: |f| &mut f.single_issuer },
-    Row { name: "defer_taskrun", cost: "smaller batches of completions, more CPU under load (Linux 6.1)", field: |f| &mut f.defer_taskrun },
+    Row {
+        name: "defer_taskrun",
+        cost: "smaller batches of completions, more CPU under load (Linux 6.1)",
+        field: |f| &mut f.defer_taskrun,
+    },
     Row { name: "no_sqarray", cost: "one more memory read for each operation (Linux 6.6)", field: |f| &mut f.no_sqarray },
-    Row { name: "registered_ring_fd", cost: "a file lookup for each system call (Linux 5.18)", field: |f| &mut f.registered_ring_fd },
-    Row { name: "skip_success", cost: "a completion to skip for each close and wake (Linux 5.17)", field: |f| &mut f.skip_success },
+    Row {
+        name: "registered_ring_fd",
+        cost: "a file lookup for each system call (Linux 5.18)",
+        field: |f| &mut f.registered_ring_fd,
+    },
+    Row {
+        name: "skip_success",
+        cost: "a completion to skip for each close and wake (Linux 5.17)",
+        field: |f| &mut f.skip_success,
+    },
     Row { name: "msg_ring", cost: "two more system calls for each wake between cores (Linux 5.18)", field: |f| &mut f.msg_ring },
     Row { name: "cancel_fd", cost: "slower closing of connections (Linux 5.19)", field: |f| &mut f.cancel_fd },
     Row { name: "buffer_ring", cost: "a poll and a system call for each receive (Linux 5.19)", field: |f| &mut f.buffer_ring },
     Row { name: "multishot_recv", cost: "one more operation for each receive (Linux 6.0)", field: |f| &mut f.multishot_recv },
-    Row { name: "multishot_accept", cost: "one more operation for each new connection (Linux 5.19)", field: |f| &mut f.multishot_accept },
-    Row { name: "no_iowait", cost: "idle cores are shown as waiting for I/O in top and /proc/pressure (Linux 6.15)", field: |f| &mut f.no_iowait },
+    Row {
+        name: "multishot_accept",
+        cost: "one more operation for each new connection (Linux 5.19)",
+        field: |f| &mut f.multishot_accept,
+    },
+    Row {
+        name: "no_iowait",
+        cost: "idle cores are shown as waiting for I/O in top and /proc/pressure (Linux 6.15)",
+        field: |f| &mut f.no_iowait,
+    },
 ];
 
 /// In the list of features to switch off: all of them.
@@ -76,9 +100,14 @@ pub enum SetupError {
     Forbidden,
     /// There is no such system call: a kernel (or a sandbox in its place) without io_uring.
     Absent,
-    TooOld { release: String, lacks: &'static str },
+    TooOld {
+        release: String,
+        lacks: &'static str,
+    },
     /// Locked or kernel memory is short; the soft limit in bytes, if there is one.
-    Memlock { limit_bytes: Option<u64> },
+    Memlock {
+        limit_bytes: Option<u64>,
+    },
     /// A feature to be switched off has a name nobody knows.
     UnknownFeature(String),
     Other(io::Error),

@@ -139,7 +139,9 @@ impl BindFailure {
     fn passes(&self, optional: bool) -> bool {
         match self.errno {
             Some(libc::EADDRNOTAVAIL) => optional,
-            Some(libc::ENOPROTOOPT | libc::EPROTONOSUPPORT | libc::ESOCKTNOSUPPORT | libc::EPFNOSUPPORT | libc::EAFNOSUPPORT) => true,
+            Some(libc::ENOPROTOOPT | libc::EPROTONOSUPPORT | libc::ESOCKTNOSUPPORT | libc::EPFNOSUPPORT | libc::EAFNOSUPPORT) => {
+                true
+            }
             _ => false,
         }
     }
@@ -186,10 +188,10 @@ fn resolve(address: &str, port: u16) -> Result<SocketAddr, BindFailure> {
         let text = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
         BindFailure { errno: None, text: text.to_owned() }
     })?;
-    found.into_iter().find(|found| found.is_ipv6() == v6).ok_or_else(|| BindFailure {
-        errno: None,
-        text: "Address family for hostname not supported".to_owned(),
-    })
+    found
+        .into_iter()
+        .find(|found| found.is_ipv6() == v6)
+        .ok_or_else(|| BindFailure { errno: None, text: "Address family for hostname not supported".to_owned() })
 }
 
 /// `sockaddr_un.sun_path`, with its closing zero.
@@ -302,7 +304,10 @@ mod tests {
         let warning = |address: &str, reason: &str| {
             vec![format!("Warning: Could not create server TCP listening socket {address}:18162: {reason}")]
         };
-        assert_eq!(attempt(&["127.0.0.1"], 18162), (Err(ListenError::Tcp(18162)), warning("127.0.0.1", "bind: Address already in use")));
+        assert_eq!(
+            attempt(&["127.0.0.1"], 18162),
+            (Err(ListenError::Tcp(18162)), warning("127.0.0.1", "bind: Address already in use"))
+        );
         assert_eq!(ListenError::Tcp(18162).to_string(), "Failed listening on port 18162 (TCP), aborting.");
         drop(taken);
         let absent = "bind: Cannot assign requested address";

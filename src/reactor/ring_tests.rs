@@ -83,7 +83,11 @@ fn thread_cpu_us() -> u64 {
 }
 
 /// An echo server on a thread of its own, until something is sent over the first connection of `stop`.
-fn echo_server(features: Features, limits: Limits, listener: TcpListener) -> (thread::JoinHandle<EchoCounts>, std::os::unix::net::UnixStream) {
+fn echo_server(
+    features: Features,
+    limits: Limits,
+    listener: TcpListener,
+) -> (thread::JoinHandle<EchoCounts>, std::os::unix::net::UnixStream) {
     let (stop, stopped) = std::os::unix::net::UnixStream::pair().unwrap();
     let server = thread::spawn(move || {
         let mut ring = Ring::with_limits(&features, limits).unwrap();
@@ -376,7 +380,11 @@ fn a_cancelled_receive_takes_no_bytes_with_it() {
         ring.submit();
         ring.cancel(token);
         let completion = next(&mut ring);
-        assert_eq!((completion.token, completion.result, completion.more), (token, Err(Errno::CANCELED), false), "without {name}");
+        assert_eq!(
+            (completion.token, completion.result, completion.more),
+            (token, Err(Errno::CANCELED), false),
+            "without {name}"
+        );
         peer.write_all(b"still here").unwrap();
         ring.recv(fd, token);
         let received = next(&mut ring).received.unwrap();

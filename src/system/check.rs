@@ -106,9 +106,7 @@ fn fits(wanted: &Wanted, now: &str) -> bool {
         return amount(now) >= amount(&wanted.value);
     }
     if wanted.item == Item::Sysctl("net.ipv4.ip_local_reserved_ports".to_owned()) {
-        return ports(&wanted.value)
-            .iter()
-            .all(|(first, last)| ports(now).iter().any(|(from, to)| from <= first && last <= to));
+        return ports(&wanted.value).iter().all(|(first, last)| ports(now).iter().any(|(from, to)| from <= first && last <= to));
     }
     now == wanted.value
 }

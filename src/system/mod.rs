@@ -3,8 +3,8 @@
 //! Reads `/proc` and `/sys`, never writes. The wanted values and the reasons printed with them come from the tuning files
 //! themselves, which are built in, so that the check and what `tuning/apply` installs cannot differ.
 
-pub mod process;
 mod check;
+pub mod process;
 mod wanted;
 
 pub use check::{Machine, check};

@@ -49,7 +49,10 @@ pub fn fit_limits(mut config: Config, cores: usize) -> Result<Config, String> {
     // SAFETY: plain values are passed by a pointer to a live one.
     let set = |limit: &libc::rlimit| unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, limit) } == 0;
     if set(&raised) {
-        log::notice(&format!("Increased maximum number of open files to {wanted} (it was originally set to {}).", limit.rlim_cur));
+        log::notice(&format!(
+            "Increased maximum number of open files to {wanted} (it was originally set to {}).",
+            limit.rlim_cur
+        ));
         return Ok(config);
     }
     let most = libc::rlimit { rlim_cur: limit.rlim_max, rlim_max: limit.rlim_max };

@@ -118,9 +118,7 @@ mod tests {
     fn drop_ins_agree_with_the_limits() {
         let drop_in = include_str!("../../tuning/store/systemd/kvcore.service.d/limits.conf");
         assert!(drop_in.contains("LimitNOFILE=10000000") && drop_in.contains("LimitMEMLOCK=infinity"));
-        assert!(
-            include_str!("../../tuning/proxy/systemd/haproxy.service.d/limits.conf").contains("LimitNOFILE=10000000")
-        );
+        assert!(include_str!("../../tuning/proxy/systemd/haproxy.service.d/limits.conf").contains("LimitNOFILE=10000000"));
     }
 
     #[test]

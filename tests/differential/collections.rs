@@ -119,7 +119,11 @@ pub fn set(g: &mut Gen) -> Step {
     match g.below(24) {
         0..=5 => {
             let most = if g.chance(10) { 30 } else { 6 };
-            let members = if g.chance(50) { (0..1 + g.below(most)).map(|_| command![g.random.between(-40, 40)].remove(0)).collect() } else { g.members(most) };
+            let members = if g.chance(50) {
+                (0..1 + g.below(most)).map(|_| command![g.random.between(-40, 40)].remove(0)).collect()
+            } else {
+                g.members(most)
+            };
             Step::exact(join(vec![command!["SADD", key], members]))
         }
         6 | 7 => Step::exact(join(vec![command!["SREM", key], g.members(4)])),
@@ -128,8 +132,12 @@ pub fn set(g: &mut Gen) -> Step {
         10 => Step::exact(join(vec![command!["SMISMEMBER", key], g.members(5)])),
         11 => Step::exact(command!["SMOVE", key, g.key(Kind::Set), g.member()]),
         12 => Step::new(command!["SMEMBERS", key], Check::Unordered),
-        13 | 14 => Step::new(join(vec![command![g.one_of(&["SINTER", "SUNION", "SDIFF"])], g.keys(Kind::Set, 4)]), Check::Unordered),
-        15..=17 => Step::exact(join(vec![command![g.one_of(&["SINTERSTORE", "SUNIONSTORE", "SDIFFSTORE"]), key], g.keys(Kind::Set, 4)])),
+        13 | 14 => {
+            Step::new(join(vec![command![g.one_of(&["SINTER", "SUNION", "SDIFF"])], g.keys(Kind::Set, 4)]), Check::Unordered)
+        }
+        15..=17 => {
+            Step::exact(join(vec![command![g.one_of(&["SINTERSTORE", "SUNIONSTORE", "SDIFFSTORE"]), key], g.keys(Kind::Set, 4)]))
+        }
         18 => {
             let keys = g.keys(Kind::Set, 3);
             let mut args = join(vec![command!["SINTERCARD", keys.len() as i64], keys]);

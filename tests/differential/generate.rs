@@ -127,7 +127,15 @@ impl Gen {
     pub fn integer(&mut self) -> String {
         match self.below(40) {
             0 => self.one_of(&["", "abc", "1.5", " 1", "1 ", "0x10", "+1", "-0", "01", "1e3"]).to_string(),
-            1 => self.one_of(&["9223372036854775807", "-9223372036854775808", "9223372036854775808", "18446744073709551616", "4294967296"]).to_string(),
+            1 => self
+                .one_of(&[
+                    "9223372036854775807",
+                    "-9223372036854775808",
+                    "9223372036854775808",
+                    "18446744073709551616",
+                    "4294967296",
+                ])
+                .to_string(),
             _ => self.random.between(-12, 25).to_string(),
         }
     }
@@ -147,7 +155,9 @@ impl Gen {
         match self.below(30) {
             0 => self.one_of(&["nan", "abc", "", "1e400", "1.5 ", "0x1p3", "1,5"]).to_string(),
             1 => self.one_of(&["inf", "-inf", "+inf", "Infinity"]).to_string(),
-            2 => self.one_of(&["1e300", "-1e300", "1e-300", "123456789012345678", "3.0e5", "1e20", "-0.0", "0.1", "17179869184"]).to_string(),
+            2 => self
+                .one_of(&["1e300", "-1e300", "1e-300", "123456789012345678", "3.0e5", "1e20", "-0.0", "0.1", "17179869184"])
+                .to_string(),
             3..=9 => format!("{}.{}", self.random.between(-9, 9), self.below(1000)),
             _ => self.random.between(-10, 20).to_string(),
         }
@@ -197,16 +207,28 @@ impl Gen {
     }
 
     pub fn far_milliseconds(&mut self) -> String {
-        if self.chance(10) { self.one_of(&["-1", "0", "abc", "9223372036854775807"]).to_string() } else { self.random.between(1_000_000, 100_000_000).to_string() }
+        if self.chance(10) {
+            self.one_of(&["-1", "0", "abc", "9223372036854775807"]).to_string()
+        } else {
+            self.random.between(1_000_000, 100_000_000).to_string()
+        }
     }
 
     /// A point in time, in seconds since 1970: past, or in the year 2100 and later.
     pub fn unix_seconds(&mut self) -> String {
-        if self.chance(15) { self.one_of(&["1", "1000000000", "-5", "0", "abc"]).to_string() } else { self.random.between(4_102_444_800, 4_202_444_800).to_string() }
+        if self.chance(15) {
+            self.one_of(&["1", "1000000000", "-5", "0", "abc"]).to_string()
+        } else {
+            self.random.between(4_102_444_800, 4_202_444_800).to_string()
+        }
     }
 
     pub fn unix_milliseconds(&mut self) -> String {
-        if self.chance(15) { self.one_of(&["1", "1000000000000", "-5", "0"]).to_string() } else { self.random.between(4_102_444_800_000, 4_202_444_800_000).to_string() }
+        if self.chance(15) {
+            self.one_of(&["1", "1000000000000", "-5", "0"]).to_string()
+        } else {
+            self.random.between(4_102_444_800_000, 4_202_444_800_000).to_string()
+        }
     }
 
     /// A pattern as KEYS and SCAN take it.

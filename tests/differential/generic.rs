@@ -139,7 +139,10 @@ pub fn connection(g: &mut Gen) -> Step {
         6 => Step::new(command!["CLIENT", "ID"], Check::Shape),
         7 => Step::exact(command![g.value(), g.value(), g.value()]),
         8 => Step::exact(command!["NOSUCH", g.value(), g.value()]),
-        9 => Step::exact(command![g.one_of(&["CLIENT", "CONFIG", "OBJECT", "COMMAND", "MEMORY", "DEBUG"]), g.one_of(&["NOSUCH", "nosuch|sub", ""])]),
+        9 => Step::exact(command![
+            g.one_of(&["CLIENT", "CONFIG", "OBJECT", "COMMAND", "MEMORY", "DEBUG"]),
+            g.one_of(&["NOSUCH", "nosuch|sub", ""])
+        ]),
         10 => {
             let name = g.one_of(&["maxmemory", "hash-max-listpack-entries", "hash-max-ziplist-entries", "nosuch", "list-*-size"]);
             Step::new(command!["CONFIG", "GET", name], Check::UnorderedPairs)

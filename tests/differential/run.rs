@@ -6,9 +6,9 @@
 use crate::generate::{Gen, command};
 use crate::harness::{Client, Server, Value, seed, setting};
 use crate::step::{Check, Step, leaves, shape, show};
-use std::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::time::Duration;
 
 /// What a run consists of.
 #[derive(Clone, Copy)]
@@ -296,7 +296,10 @@ impl Pair {
             self.single(Step::exact(command!["WATCH", keys.clone(), "text0", "{a}list1"]));
             if g.chance(50) {
                 let interference = if g.chance(50) { command!["SET", keys, "1"] } else { self.generate(g).args };
-                if ["FLUSHALL", "SELECT", "SWAPDB", "CLIENT", "CONFIG"].iter().all(|name| !interference[0].eq_ignore_ascii_case(name.as_bytes())) {
+                if ["FLUSHALL", "SELECT", "SWAPDB", "CLIENT", "CONFIG"]
+                    .iter()
+                    .all(|name| !interference[0].eq_ignore_ascii_case(name.as_bytes()))
+                {
                     self.history.push(format!("(another connection) {}", show(&interference)));
                     let _ = (self.reference.other.command(&interference), self.tested.other.command(&interference));
                     if interference[0] == b"SPOP" {
@@ -316,7 +319,10 @@ impl Pair {
             self.note(&step);
             let (reference, tested) = self.both(&step.args);
             if reference != tested {
-                self.differs(&format!("{} queued", step.name()), format!("{}\n  redis  {reference}\n  kvcore {tested}\n", step.show()));
+                self.differs(
+                    &format!("{} queued", step.name()),
+                    format!("{}\n  redis  {reference}\n  kvcore {tested}\n", step.show()),
+                );
                 return 1;
             }
             if reference == Value::Simple("QUEUED".into()) {
@@ -365,7 +371,9 @@ impl Pair {
         // Only a positive count promises distinct elements.
         let counted = step.args.get(2).and_then(|count| std::str::from_utf8(count).ok()?.parse::<i64>().ok()).unwrap_or(0) > 0;
         let unique = !counted || step.args.len() > 3 || distinct(&tested) == tested.items().len();
-        if !(fits && unique) && !(reference.is_error() && reference == tested) {
+        let agrees = fits && unique;
+        let same_error = reference.is_error() && reference == tested;
+        if !agrees && !same_error {
             self.differs(&step.name(), format!("{}\n  redis  {reference}\n  kvcore {tested}\n", step.show()));
         }
     }
@@ -406,7 +414,8 @@ impl Pair {
         for (from, payload) in [("redis-server's", reference.bytes()), ("kvcore's", tested.bytes())] {
             let restore = command!["RESTORE", "restored", "0", payload.to_vec(), "REPLACE"];
             let (a, b) = self.both(&restore);
-            let (here, there) = (contents(&mut self.reference.client, b"restored"), contents(&mut self.tested.client, b"restored"));
+            let (here, there) =
+                (contents(&mut self.reference.client, b"restored"), contents(&mut self.tested.client, b"restored"));
             let same = held(&mut self.tested.client, b"restored") == original;
             let _ = self.both(&command!["DEL", "restored"]);
             if a != Value::ok() || a != b || here != there || !same {

@@ -50,7 +50,11 @@ pub fn sorted_set(g: &mut Gen) -> Step {
             let name = g.one_of(&["ZRANGEBYLEX", "ZREVRANGEBYLEX"]);
             join(vec![command![name, g.key(Kind::Lexical), lex_bound(g), lex_bound(g)], limit(g)])
         }
-        16 => join(vec![command![g.one_of(&["ZRANGEBYSCORE", "ZREVRANGEBYSCORE"]), key, score_bound(g), score_bound(g)], with_scores(g), limit(g)]),
+        16 => join(vec![
+            command![g.one_of(&["ZRANGEBYSCORE", "ZREVRANGEBYSCORE"]), key, score_bound(g), score_bound(g)],
+            with_scores(g),
+            limit(g),
+        ]),
         17 => join(vec![command![g.one_of(&["ZRANGE", "ZREVRANGE"]), key, g.index(), g.index()], with_scores(g)]),
         18 | 19 => {
             let by_lex = g.chance(25);
@@ -246,8 +250,16 @@ fn details(g: &mut Gen, args: &mut Vec<Vec<u8>>) {
 
 fn search(g: &mut Gen, mut args: Vec<Vec<u8>>, origin: String) -> Step {
     let stores = args[0] == b"GEOSEARCHSTORE";
-    args.extend(if g.chance(50) { command!["FROMMEMBER", origin] } else { command!["FROMLONLAT", g.one_of(&["15", "127", "178", "200"]), g.one_of(&["37", "-15", "0"])] });
-    args.extend(if g.chance(60) { command!["BYRADIUS", radius(g), unit(g)] } else { command!["BYBOX", radius(g), radius(g), unit(g)] });
+    args.extend(if g.chance(50) {
+        command!["FROMMEMBER", origin]
+    } else {
+        command!["FROMLONLAT", g.one_of(&["15", "127", "178", "200"]), g.one_of(&["37", "-15", "0"])]
+    });
+    args.extend(if g.chance(60) {
+        command!["BYRADIUS", radius(g), unit(g)]
+    } else {
+        command!["BYBOX", radius(g), radius(g), unit(g)]
+    });
     let sorted = order(g, &mut args);
     if !stores {
         details(g, &mut args);

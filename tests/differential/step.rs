@@ -107,7 +107,9 @@ pub fn shape(value: &Value) -> String {
         Value::Array(items) => format!("[{}]", all(items)),
         Value::Set(items) => format!("~[{}]", all(items)),
         Value::Push(items) => format!(">[{}]", all(items)),
-        Value::Map(pairs) => format!("%{{{}}}", pairs.iter().map(|(k, v)| format!("{} {}", shape(k), shape(v))).collect::<Vec<_>>().join(" ")),
+        Value::Map(pairs) => {
+            format!("%{{{}}}", pairs.iter().map(|(k, v)| format!("{} {}", shape(k), shape(v))).collect::<Vec<_>>().join(" "))
+        }
     }
 }
 

@@ -83,7 +83,10 @@ impl Value {
 
     /// What stands under `key` in a map or flat array of pairs.
     pub fn field(&self, key: &str) -> Option<Value> {
-        self.pairs().into_iter().find(|(name, _)| matches!(name, Value::Bulk(_) | Value::Simple(_)) && name.text() == key).map(|(_, value)| value)
+        self.pairs()
+            .into_iter()
+            .find(|(name, _)| matches!(name, Value::Bulk(_) | Value::Simple(_)) && name.text() == key)
+            .map(|(_, value)| value)
     }
 
     /// The same with the elements of the outermost aggregate sorted.

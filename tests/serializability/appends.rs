@@ -116,7 +116,10 @@ fn check(history: &[Block]) -> Result<(), String> {
     }
     let mut edges: Vec<(usize, usize)> = Vec::new();
     for order in orders.values() {
-        let blocks: Vec<usize> = order.iter().map(|value| writer.get(value).copied().ok_or(format!("nobody wrote {value}"))).collect::<Result<_, _>>()?;
+        let blocks: Vec<usize> = order
+            .iter()
+            .map(|value| writer.get(value).copied().ok_or(format!("nobody wrote {value}")))
+            .collect::<Result<_, _>>()?;
         edges.extend(blocks.windows(2).map(|pair| (pair[0], pair[1])));
     }
     for (index, block) in history.iter().enumerate() {
@@ -141,7 +144,12 @@ fn check(history: &[Block]) -> Result<(), String> {
     match in_a_cycle(edges, 2 * history.len()) {
         nodes if nodes.is_empty() => Ok(()),
         nodes => {
-            let blocks: Vec<_> = nodes.into_iter().filter(|node| *node < history.len()).take(8).map(|node| format!("{:?}", history[node].parts)).collect();
+            let blocks: Vec<_> = nodes
+                .into_iter()
+                .filter(|node| *node < history.len())
+                .take(8)
+                .map(|node| format!("{:?}", history[node].parts))
+                .collect();
             Err(format!("a cycle among or before\n  {}", blocks.join("\n  ")))
         }
     }
@@ -211,9 +219,17 @@ mod tests {
             later(vec![read("x", &[2]), read("y", &[1])]),
         ];
         assert!(check(&skew).is_err());
-        let stale = [block(vec![append("x", 1)], 0, 10, origin), block(vec![read("x", &[])], 20, 30, origin), later(vec![read("x", &[1])])];
+        let stale = [
+            block(vec![append("x", 1)], 0, 10, origin),
+            block(vec![read("x", &[])], 20, 30, origin),
+            later(vec![read("x", &[1])]),
+        ];
         assert!(check(&stale).is_err());
-        let sound = [block(vec![append("x", 1)], 0, 10, origin), block(vec![read("x", &[])], 5, 30, origin), later(vec![read("x", &[1])])];
+        let sound = [
+            block(vec![append("x", 1)], 0, 10, origin),
+            block(vec![read("x", &[])], 5, 30, origin),
+            later(vec![read("x", &[1])]),
+        ];
         assert_eq!(check(&sound), Ok(()));
     }
 }

@@ -98,7 +98,8 @@ impl Command {
     /// Makes the command's change in the model; the reply that follows.
     fn apply(&self, model: &mut Model) -> Value {
         let string = |value: Option<u32>| value.map_or(Value::Null, |number| Value::bulk(number.to_string()));
-        let members = |set: &BTreeSet<u32>| Value::Array(set.iter().map(|member| Value::bulk(member.to_string())).collect()).sorted();
+        let members =
+            |set: &BTreeSet<u32>| Value::Array(set.iter().map(|member| Value::bulk(member.to_string())).collect()).sorted();
         match self {
             Mset(pairs) => {
                 pairs.iter().for_each(|(key, value)| model.strings[*key] = Some(*value));
@@ -149,7 +150,8 @@ impl Command {
             }
             SinterStore(to, keys) => {
                 let first = model.sets[keys[0]].clone();
-                model.sets[*to] = first.into_iter().filter(|member| keys.iter().all(|key| model.sets[*key].contains(member))).collect();
+                model.sets[*to] =
+                    first.into_iter().filter(|member| keys.iter().all(|key| model.sets[*key].contains(member))).collect();
                 Value::Integer(model.sets[*to].len() as i64)
             }
         }
@@ -160,7 +162,8 @@ impl Command {
             *value += 1;
             *value
         };
-        let few = |random: &mut Random, bound: usize| -> Vec<usize> { (0..2 + random.below(3)).map(|_| random.below(bound)).collect() };
+        let few =
+            |random: &mut Random, bound: usize| -> Vec<usize> { (0..2 + random.below(3)).map(|_| random.below(bound)).collect() };
         let two = |random: &mut Random, bound: usize| {
             let first = random.below(bound);
             (first, (first + 1 + random.below(bound - 1)) % bound)
@@ -238,7 +241,13 @@ fn perform(index: usize, client: &mut Client, operations: Vec<Vec<Command>>, pip
         client.send_raw(&bytes);
         let replies: Vec<_> = operations.iter().map(|commands| read_replies(client, commands)).collect();
         let ended = Instant::now();
-        done.extend(operations.into_iter().zip(replies).map(|(commands, replies)| Operation { client: index, commands, replies, began, ended }));
+        done.extend(operations.into_iter().zip(replies).map(|(commands, replies)| Operation {
+            client: index,
+            commands,
+            replies,
+            began,
+            ended,
+        }));
     } else {
         for commands in operations {
             let bytes = request(&commands);
@@ -255,7 +264,8 @@ fn perform(index: usize, client: &mut Client, operations: Vec<Vec<Command>>, pip
 fn predecessors(operations: &[Operation]) -> Vec<u64> {
     let bit = |earlier: bool, index: usize| if earlier { 1 << index } else { 0 };
     let before = |(index, other): (usize, &Operation), (of, operation): (usize, &Operation)| {
-        let in_order = index < of && other.client == operation.client && other.keys().any(|key| operation.keys().any(|own| own == key));
+        let in_order =
+            index < of && other.client == operation.client && other.keys().any(|key| operation.keys().any(|own| own == key));
         bit(other.ended < operation.began || in_order, index)
     };
     let all = || operations.iter().enumerate();
@@ -359,7 +369,10 @@ mod tests {
         let (t0, t1, t2, t3) = (at(0), at(100), at(200), at(300));
         let write = operation(Mset(vec![(0, 1), (1, 1)]), Value::ok(), t0, t1);
         let start = Model::default();
-        let read = |a: Value, b: Value, began, ended| Operation { client: 1, ..operation(Mget(vec![0, 1]), Value::Array(vec![a, b]), began, ended) };
+        let read = |a: Value, b: Value, began, ended| Operation {
+            client: 1,
+            ..operation(Mget(vec![0, 1]), Value::Array(vec![a, b]), began, ended)
+        };
         let (old, new) = (Value::Null, Value::bulk("1"));
         assert!(explain(&[write.clone(), read(new.clone(), new.clone(), t0, t1)], &start).is_some());
         assert!(explain(&[write.clone(), read(old.clone(), old.clone(), t0, t1)], &start).is_some());

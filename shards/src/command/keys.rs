@@ -51,7 +51,10 @@ pub enum BeginSearch {
     /// At this argument position.
     Index(i32),
     /// After this word, looked for from position `start` (negative: from the end, backwards).
-    Keyword { word: &'static str, start: i32 },
+    Keyword {
+        word: &'static str,
+        start: i32,
+    },
     Unknown,
 }
 
@@ -59,9 +62,17 @@ pub enum BeginSearch {
 pub enum FindKeys {
     /// From the beginning to `last` (relative to it; negative: from the end of the arguments), each `step`-th;
     /// with `last == -1`, `limit > 1` says that only the first 1/limit of the rest are keys.
-    Range { last: i32, step: i32, limit: i32 },
+    Range {
+        last: i32,
+        step: i32,
+        limit: i32,
+    },
     /// A number at `count` (relative to the beginning) says how many keys stand from `first` on, each `step`-th.
-    Count { count: i32, first: i32, step: i32 },
+    Count {
+        count: i32,
+        first: i32,
+        step: i32,
+    },
     Unknown,
 }
 

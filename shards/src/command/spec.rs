@@ -3,8 +3,8 @@
 //! COMMAND and its subcommands, arity errors, the admission checks, ACL categories, routing, and replication read it.
 //! Nothing else in the project decides by a command's name.
 
-use super::keys::{InvalidKeys, KeySpec, KeyUse};
 use super::Args;
+use super::keys::{InvalidKeys, KeySpec, KeyUse};
 
 /// A command: what it is, and what runs it. `R` is the kind of handler (a shard's or the node's).
 pub struct Command<R: 'static> {
@@ -26,7 +26,7 @@ pub struct Spec {
     pub acl: AclCategory,
     pub keys: &'static [KeySpec],
     /// Finds the keys where the key specs cannot say it exactly.
-    pub find_keys: Option<fn(Args<'_>, &mut Vec<KeyUse>) -> Result<(), InvalidKeys>>,
+    pub find_keys: Option<FindKeysBy>,
     pub route: Route,
     /// Uses keys of databases other than the selected one, or selects another.
     pub spans_databases: bool,
@@ -107,6 +107,9 @@ impl DynamicKeys {
         (self.possible)(args)
     }
 }
+
+/// Appends a command's keys, or says that its arguments name no valid set.
+pub type FindKeysBy = fn(Args<'_>, &mut Vec<KeyUse>) -> Result<(), InvalidKeys>;
 
 /// Which shards a command needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

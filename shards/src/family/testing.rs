@@ -112,7 +112,8 @@ impl Session {
 
     /// The effects since the last call, as command lines.
     pub fn effects(&mut self) -> Vec<String> {
-        let show = |args: ArgsBuf| args.args().iter().map(|a| String::from_utf8_lossy(a).into_owned()).collect::<Vec<_>>().join(" ");
+        let show =
+            |args: ArgsBuf| args.args().iter().map(|a| String::from_utf8_lossy(a).into_owned()).collect::<Vec<_>>().join(" ");
         self.shard.effects.take().into_iter().map(|(_, args)| show(args)).collect()
     }
 }
@@ -155,7 +156,7 @@ fn words(line: &str) -> ArgsBuf {
             args.push(&word);
         } else {
             let end = rest.find(' ').unwrap_or(rest.len());
-            args.push(rest[..end].as_bytes());
+            args.push(&rest.as_bytes()[..end]);
             rest = rest[end..].trim_start();
         }
     }

@@ -256,7 +256,7 @@ impl Db {
     }
 
     /// Visits every key.
-    pub fn for_each(&self, visit: &mut dyn FnMut(&[u8], Value<'_>, Option<i64>)) {
+    pub fn for_each(&self, mut visit: impl FnMut(&[u8], Value<'_>, Option<i64>)) {
         self.table.for_each(&mut |payload| visit(entry(payload).key(), entry(payload).value(), entry(payload).expiry()));
     }
 

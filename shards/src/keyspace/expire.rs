@@ -227,7 +227,7 @@ mod tests {
                 }
             }
             let mut dead = 0;
-            shard.dbs[0].for_each(&mut |_, _, expiry| dead += usize::from(expiry.is_some_and(|at| now > at)));
+            shard.dbs[0].for_each(|_, _, expiry| dead += usize::from(expiry.is_some_and(|at| now > at)));
             let share = dead as f64 / shard.dbs[0].len() as f64;
             worst = worst.max(share);
             sum += share;

@@ -5,15 +5,18 @@
 
 use hashbrown::{HashMap, HashSet};
 
+/// A key with the index of its database.
+pub type DbKey = (usize, Box<[u8]>);
+
 /// A connection of the node, unique over its lifetime.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct ClientId(pub u64);
 
 #[derive(Default)]
 pub struct Watch {
-    keys: HashMap<(usize, Box<[u8]>), Vec<Watching>>,
+    keys: HashMap<DbKey, Vec<Watching>>,
     dirty: HashSet<ClientId>,
-    by_client: HashMap<ClientId, Vec<(usize, Box<[u8]>)>>,
+    by_client: HashMap<ClientId, Vec<DbKey>>,
 }
 
 struct Watching {

@@ -126,7 +126,11 @@ impl Table {
     /// Heap bytes of the table itself, without the elements.
     pub fn bytes(&self) -> usize {
         let own = self.directory.capacity() * 4 + self.pages.capacity() * size_of::<Node>();
-        own + self.pages.iter().map(|n| n.page.bytes() + n.nested.as_ref().map_or(0, |t| size_of::<Table>() + t.bytes())).sum::<usize>()
+        own + self
+            .pages
+            .iter()
+            .map(|n| n.page.bytes() + n.nested.as_ref().map_or(0, |t| size_of::<Table>() + t.bytes()))
+            .sum::<usize>()
     }
 
     #[inline]
@@ -148,10 +152,10 @@ impl Table {
     fn node_mut(&mut self, place: Place) -> &mut Node {
         let index = self.index_of(place.position);
         let node = &mut self.pages[index];
-        if node.nested.is_some() {
-            return node.nested.as_mut().expect("just seen").node_mut(place);
+        match node.nested {
+            Some(ref mut nested) => nested.node_mut(place),
+            None => node,
         }
-        node
     }
 
     /// Asks the processor to fetch the chunk in which `place` would be found.
@@ -239,7 +243,7 @@ impl Table {
         for node in &self.pages {
             match &node.nested {
                 Some(nested) => nested.for_each(visit),
-                None => node.page.for_each(|payload| visit(payload)),
+                None => node.page.for_each(&mut *visit),
             }
         }
     }
@@ -366,7 +370,7 @@ impl Table {
                 continue;
             }
             (taken, self.len) = (taken + node.page.len(), self.len - node.page.len());
-            node.page.for_each(|payload| take(payload));
+            node.page.for_each(&mut *take);
             self.pages.pop();
         }
         *self = Table::with_base(self.base);

@@ -213,7 +213,9 @@ impl List {
             Repr::One(_) => *self = List::new(),
             Repr::Many(ring) => {
                 let mut freed = 0;
-                while freed < budget.max(1) && let Some(chunk) = ring.chunks.pop_back() {
+                while freed < budget.max(1)
+                    && let Some(chunk) = ring.chunks.pop_back()
+                {
                     freed += chunk.count();
                 }
                 ring.len -= freed;
@@ -283,10 +285,11 @@ impl List {
 
     /// Makes a chunk compact if it is far enough inside, and if that pays.
     fn compress(&mut self, index: usize) {
-        if let Repr::Many(ring) = &mut self.0 {
-            if index >= OPEN_CHUNKS && index + OPEN_CHUNKS < ring.chunks.len() {
-                ring.chunks[index].compress();
-            }
+        if let Repr::Many(ring) = &mut self.0
+            && index >= OPEN_CHUNKS
+            && index + OPEN_CHUNKS < ring.chunks.len()
+        {
+            ring.chunks[index].compress();
         }
     }
 
@@ -364,7 +367,6 @@ impl List {
         }
         Place { chunk: 0, within: 0 }
     }
-
 }
 
 impl Ring {
@@ -425,7 +427,9 @@ mod tests {
             let want = if index < 0 { index + 100_000 } else { index };
             assert_eq!(list.get(index, |item| item.to_vec()), Some(format!("element-{want:010}").into_bytes()));
         }
-        assert!(list.get(100_000, |_| ()).is_none() && list.get(-100_001, |_| ()).is_none() && list.get(i64::MIN, |_| ()).is_none());
+        assert!(
+            list.get(100_000, |_| ()).is_none() && list.get(-100_001, |_| ()).is_none() && list.get(i64::MIN, |_| ()).is_none()
+        );
         let mut slices = 0;
         while !list.free_some(1000) {
             list.check_invariants(limit);

@@ -472,7 +472,7 @@ mod tests {
                     0 => prop_assert_eq!(members.remove(&member), model.remove(&member).is_some()),
                     1 if value.is_empty() => {
                         let popped = members.pop(&mut random, &mut |member| assert!(model.remove(member).is_some()));
-                        prop_assert_eq!(popped, members.len() > 0 || popped);
+                        prop_assert_eq!(popped, !members.is_empty() || popped);
                     }
                     _ => {
                         prop_assert_eq!(members.put(&member, &value), !model.contains_key(&member));

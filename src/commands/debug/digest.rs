@@ -100,7 +100,7 @@ fn of_shard(core: &mut Core) -> Vec<(bool, Digest)> {
     let shard = core.shard.as_ref().expect("the job waits for the shard");
     let of_db = |db: &kvshard::keyspace::Db| {
         let mut all = Digest::default();
-        db.for_each(&mut |key, value, expiry| {
+        db.for_each(|key, value, expiry| {
             let mut digest = Digest::default();
             digest.mix(key);
             add_value(&mut digest, value, expiry.is_some());

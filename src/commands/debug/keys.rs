@@ -180,7 +180,7 @@ pub fn reload(c: &mut Call<'_>, args: Args<'_>, _r: &mut Reply<'_>) -> Result<Ac
 fn reload_database(shard: &mut Shard, db: usize) -> bool {
     let limits = ValueLimits::new(&shard.settings, shard.hasher.state());
     let mut names: Vec<Box<[u8]>> = Vec::with_capacity(shard.dbs[db].len());
-    shard.dbs[db].for_each(&mut |name, _, _| names.push(name.into()));
+    shard.dbs[db].for_each(|name, _, _| names.push(name.into()));
     let mut whole = true;
     let mut saved = Vec::new();
     for name in names {

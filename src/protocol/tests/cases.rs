@@ -65,11 +65,12 @@ fn complete() -> Vec<Case> {
         Case::new("one argument", "*1\r\n$4\r\nPING\r\n").command(ping),
         Case::new("two", "*2\r\n$4\r\nECHO\r\n$1\r\nx\r\n").command(echo_x),
         Case::new("pipeline", "*1\r\n$4\r\nPING\r\n*2\r\n$4\r\nECHO\r\n$1\r\nx\r\nPING\r\n")
-            .command(ping).command(echo_x).command(ping),
+            .command(ping)
+            .command(echo_x)
+            .command(ping),
         Case::new("empty argument", "*2\r\n$4\r\nECHO\r\n$0\r\n\r\n").command(&[b"ECHO", b""]),
         Case::new("empty command name", "*1\r\n$0\r\n\r\n").command(&[b""]),
-        Case::new("binary argument", &b"*2\r\n$4\r\nECHO\r\n$6\r\n\0\r\n*$\xff\r\n"[..])
-            .command(&[b"ECHO", b"\0\r\n*$\xff"]),
+        Case::new("binary argument", &b"*2\r\n$4\r\nECHO\r\n$6\r\n\0\r\n*$\xff\r\n"[..]).command(&[b"ECHO", b"\0\r\n*$\xff"]),
         Case::new("two-digit length", "*2\r\n$4\r\nECHO\r\n$12\r\nabcdefghijkl\r\n").command(&[b"ECHO", b"abcdefghijkl"]),
         Case::new("three-digit length", repeat("*2\r\n$4\r\nECHO\r\n$100\r\n", b'x', 100, "\r\n"))
             .command(&[b"ECHO", &long_arg[..100]]),
@@ -81,7 +82,9 @@ fn complete() -> Vec<Case> {
         Case::new("twice that", [counted(200), counted(100)].concat()).command(&many).command(&many[..100]),
         // What follows a CR, and what ends an argument, is not looked at.
         Case::new("other bytes for LF", "*1\rX$4\rYPING\r\n").command(ping),
-        Case::new("other bytes after an argument", "*2\r\n$4\r\nECHO??$1\r\nx!!*1\r\n$4\r\nPING\r\n").command(echo_x).command(ping),
+        Case::new("other bytes after an argument", "*2\r\n$4\r\nECHO??$1\r\nx!!*1\r\n$4\r\nPING\r\n")
+            .command(echo_x)
+            .command(ping),
         Case::new("CR for LF", "*1\r\r$4\r\rPING\r\n").command(ping),
         Case::new("NUL for LF", "*1\r\0$4\r\0PING\r\n").command(ping),
         Case::new("count of zero", "*0\r\n*1\r\n$4\r\nPING\r\n").command(ping),
@@ -112,8 +115,12 @@ fn complete() -> Vec<Case> {
         Case::new("longest inline line", repeat("PING", b' ', LINE_BYTES_MAX - 4, "\n")).command(ping),
         // Before authentication.
         Case::new("ten arguments, unauthenticated", counted(10)).command(&many[..10]).unauthenticated(),
-        Case::new("longest argument, unauthenticated", repeat("*1\r\n$16384\r\n", b'x', UNAUTHENTICATED_BULK_BYTES_MAX as usize, "\r\n"))
-            .command(&[&[b'x'; 16384]]).unauthenticated(),
+        Case::new(
+            "longest argument, unauthenticated",
+            repeat("*1\r\n$16384\r\n", b'x', UNAUTHENTICATED_BULK_BYTES_MAX as usize, "\r\n"),
+        )
+        .command(&[&[b'x'; 16384]])
+        .unauthenticated(),
     ]
 }
 
@@ -154,7 +161,10 @@ fn errors() -> Vec<Case> {
     let ping: &[&[u8]] = &[b"PING"];
     let mut cases = vec![
         Case::new("error after commands", "PING\r\n*1\r\n$4\r\nPING\r\n*x\r\nPING\r\n")
-            .command(ping).command(ping).fatal(InvalidCount).consumed(20),
+            .command(ping)
+            .command(ping)
+            .fatal(InvalidCount)
+            .consumed(20),
         Case::new("blank line within a request", "*2\r\n$1\r\na\r\n\r\n$1\r\nb\r\n").fatal(ExpectedBulk(b'\r')),
         Case::new("LF for a header", "*1\r\n\n\r\n").fatal(ExpectedBulk(b'\n')),
         Case::new("integer for a header", "*1\r\n:4\r\n").fatal(ExpectedBulk(b':')),
@@ -178,20 +188,73 @@ fn errors() -> Vec<Case> {
         Case::new("longest wrong header", repeat("*1\r\n", b'x', LINE_BYTES_MAX, "\r\n")).fatal(ExpectedBulk(b'x')),
     ];
     for count in [
-        "*\r\n", "*x\r\n", "*1x\r\n", "*x1\r\n", "*12x\r\n", "*1 \r\n", "* 1\r\n", "*+1\r\n", "*-\r\n", "*-0\r\n", "*00\r\n",
-        "*01\r\n", "*001\r\n", "*--1\r\n", "*1\n\r\n", "*\n\r\n", "*2147483648\r\n", "*9223372036854775808\r\n",
-        "*-9223372036854775809\r\n", "*18446744073709551617\r\n", "*100000000000000000000000\r\n", "*3\n$3\r\n", "*9:\r\n", "*/1\r\n",
+        "*\r\n",
+        "*x\r\n",
+        "*1x\r\n",
+        "*x1\r\n",
+        "*12x\r\n",
+        "*1 \r\n",
+        "* 1\r\n",
+        "*+1\r\n",
+        "*-\r\n",
+        "*-0\r\n",
+        "*00\r\n",
+        "*01\r\n",
+        "*001\r\n",
+        "*--1\r\n",
+        "*1\n\r\n",
+        "*\n\r\n",
+        "*2147483648\r\n",
+        "*9223372036854775808\r\n",
+        "*-9223372036854775809\r\n",
+        "*18446744073709551617\r\n",
+        "*100000000000000000000000\r\n",
+        "*3\n$3\r\n",
+        "*9:\r\n",
+        "*/1\r\n",
     ] {
         cases.push(Case::new("count", count).fatal(InvalidCount));
     }
     for length in [
-        "$\r\n", "$x\r\n", "$4x\r\n", "$-1\r\n", "$-0\r\n", "$+4\r\n", "$ 4\r\n", "$04\r\nPING\r\n", "$004\r\n", "$0004\r\n", "$4 \r\n",
-        "$4\nPING\r\n", "$536870913\r\n", "$2147483648\r\n", "$4294967296\r\n", "$9223372036854775807\r\n", "$9223372036854775808\r\n",
-        "$18446744073709551620\r\n", "$12x4\r\nPING", "$1:\r\nPING\r\n", "$123:\r\nPING\r\n", "$99999\n\r\n",
+        "$\r\n",
+        "$x\r\n",
+        "$4x\r\n",
+        "$-1\r\n",
+        "$-0\r\n",
+        "$+4\r\n",
+        "$ 4\r\n",
+        "$04\r\nPING\r\n",
+        "$004\r\n",
+        "$0004\r\n",
+        "$4 \r\n",
+        "$4\nPING\r\n",
+        "$536870913\r\n",
+        "$2147483648\r\n",
+        "$4294967296\r\n",
+        "$9223372036854775807\r\n",
+        "$9223372036854775808\r\n",
+        "$18446744073709551620\r\n",
+        "$12x4\r\nPING",
+        "$1:\r\nPING\r\n",
+        "$123:\r\nPING\r\n",
+        "$99999\n\r\n",
     ] {
         cases.push(Case::new("length", format!("*1\r\n{length}")).fatal(InvalidLength));
     }
-    for line in ["\"\r\n", "'\r\n", "\"a\r\n", "'a\r\n", "\"a\"b\r\n", "'a'b\r\n", "a\"\r\n", "\"\\\"\r\n", "\"\\\r\n", "'\\'\r\n", "\"a\"'b'\r\n", "\"\"\"\r\n"] {
+    for line in [
+        "\"\r\n",
+        "'\r\n",
+        "\"a\r\n",
+        "'a\r\n",
+        "\"a\"b\r\n",
+        "'a'b\r\n",
+        "a\"\r\n",
+        "\"\\\"\r\n",
+        "\"\\\r\n",
+        "'\\'\r\n",
+        "\"a\"'b'\r\n",
+        "\"\"\"\r\n",
+    ] {
         cases.push(Case::new("quotes", line).fatal(UnbalancedQuotes));
     }
     cases

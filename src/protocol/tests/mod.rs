@@ -26,7 +26,13 @@ fn encode(args: &[Vec<u8>]) -> Vec<u8> {
 #[test]
 fn every_case_gets_its_verdict() {
     for case in cases::all() {
-        assert_eq!(judge(&case.stream, [], &case.limits), case.expected, "{}: {:?}", case.name, case.stream.escape_ascii().to_string());
+        assert_eq!(
+            judge(&case.stream, [], &case.limits),
+            case.expected,
+            "{}: {:?}",
+            case.name,
+            case.stream.escape_ascii().to_string()
+        );
     }
 }
 

@@ -33,8 +33,28 @@ pub fn seeds() -> Vec<Vec<u8>> {
 /// One or two seeds, changed in up to four places.
 pub fn mutated(seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
     const TOKENS: [&[u8]; 22] = [
-        b"\r\n", b"\r", b"\n", b"\0", b"*", b"$", b"-", b"0", b"1", b"9", b"*1\r\n", b"$1\r\n", b"$4\r\nPING\r\n", b"\"", b"'", b"\\",
-        b"\\x", b" ", b"\x0b", b"99999999999999999999", b"2147483648", b"*0\r\n",
+        b"\r\n",
+        b"\r",
+        b"\n",
+        b"\0",
+        b"*",
+        b"$",
+        b"-",
+        b"0",
+        b"1",
+        b"9",
+        b"*1\r\n",
+        b"$1\r\n",
+        b"$4\r\nPING\r\n",
+        b"\"",
+        b"'",
+        b"\\",
+        b"\\x",
+        b" ",
+        b"\x0b",
+        b"99999999999999999999",
+        b"2147483648",
+        b"*0\r\n",
     ];
     let mut stream = seeds[random.below(seeds.len())].clone();
     if random.below(2) == 0 {
@@ -65,7 +85,12 @@ fn mutated_requests_get_one_verdict_however_cut() {
         let whole = judge(&stream, [], &limits);
         let mut cuts: Vec<usize> = (0..random.below(5) + 1).map(|_| random.below(stream.len() + 1)).collect();
         cuts.sort_unstable();
-        assert_eq!(judge(&stream, cuts.iter().copied(), &limits), whole, "input {index} cut at {cuts:?}: {}", stream.escape_ascii());
+        assert_eq!(
+            judge(&stream, cuts.iter().copied(), &limits),
+            whole,
+            "input {index} cut at {cuts:?}: {}",
+            stream.escape_ascii()
+        );
         fatal += usize::from(whole.fatal.is_some());
     }
     assert!((INPUTS / 10..INPUTS * 9 / 10).contains(&fatal), "the mutations no longer reach both sides: {fatal} errors");

@@ -77,7 +77,7 @@ pub(super) fn samples() -> Vec<OwnedEntry> {
     }
     for len in [1, 11, 12, 20, 21, 63, 64, 16_383, 16_384] {
         entries.push(entry(NewValue::Bytes(&vec![b'x'; len])));
-        entries.push(entry(NewValue::Bytes(&(0..len).map(|i| (i * i >> 3) as u8).collect::<Vec<_>>())));
+        entries.push(entry(NewValue::Bytes(&(0..len).map(|i| ((i * i) >> 3) as u8).collect::<Vec<_>>())));
     }
     for n in [1, 2, 20, 100, 700, 3000] {
         let (mut list, mut hash, mut set, mut zset) = (List::new(), Hash::new(), Set::new(), SortedSet::default());

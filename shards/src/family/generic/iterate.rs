@@ -61,7 +61,7 @@ fn keys(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     let (pattern, now, mut count) = (a.at(1), x.now, 0);
     let all = pattern == b"*";
     let at = r.deferred();
-    x.database().for_each(&mut |key, _, expiry| {
+    x.database().for_each(|key, _, expiry| {
         if (all || glob::matches(pattern, key, false)) && expiry.is_none_or(|at_ms| now <= at_ms) {
             r.bulk(key);
             count += 1;

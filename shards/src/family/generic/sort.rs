@@ -6,7 +6,9 @@
 
 use super::super::ShardCommand;
 use crate::command::InvalidKeys;
-use crate::command::{AclCategory, Arg, ArgFlags, ArgKind, Args, Command, DynamicKeys, Flags, Group, KeyAccess, KeySpec, KeyUse, Spec};
+use crate::command::{
+    AclCategory, Arg, ArgFlags, ArgKind, Args, Command, DynamicKeys, Flags, Group, KeyAccess, KeySpec, KeyUse, Spec,
+};
 use crate::error::{CommandResult, Error};
 use crate::exec::Exec;
 use crate::keyspace::{Expiry, NewValue, Value};

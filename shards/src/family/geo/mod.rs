@@ -81,7 +81,7 @@ fn geoadd(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
         first += 1;
     }
     let triples = a.from(first);
-    if triples.is_empty() || triples.len() % 3 != 0 || (options.absent && options.present) {
+    if triples.is_empty() || !triples.len().is_multiple_of(3) || (options.absent && options.present) {
         return Err(Error::Syntax);
     }
     let starts = (0..triples.len()).step_by(3);

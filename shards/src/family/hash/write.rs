@@ -70,7 +70,7 @@ fn hmset(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
 
 /// Sets the fields given from argument 2 on; returns how many are new.
 fn set_fields(x: &mut Exec<'_>, a: Args<'_>) -> Result<i64, Error> {
-    if a.len() % 2 != 0 {
+    if !a.len().is_multiple_of(2) {
         return Err(Error::Owned(format!("ERR wrong number of arguments for '{}' command", x.spec.name)));
     }
     let key = x.key(a.at(1));

@@ -261,7 +261,7 @@ pub static MSET: ShardCommand = Command {
 };
 
 fn mset(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
-    if a.len() % 2 == 0 {
+    if a.len().is_multiple_of(2) {
         return Err(Error::Text("ERR wrong number of arguments for 'mset' command"));
     }
     set_pairs(x, a);
@@ -298,7 +298,7 @@ pub static MSETNX: ShardCommand = Command {
 };
 
 fn msetnx(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
-    if a.len() % 2 == 0 {
+    if a.len().is_multiple_of(2) {
         return Err(Error::Text("ERR wrong number of arguments for 'msetnx' command"));
     }
     let free = a.from(1).iter().step_by(2).all(|key| !x.exists(&x.key(key)));

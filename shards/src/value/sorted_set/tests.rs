@@ -30,7 +30,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn name(member: u16) -> Vec<u8> {
-    if member % 3 == 0 { member.to_string().into_bytes() } else { format!("member:{member}").into_bytes() }
+    if member.is_multiple_of(3) { member.to_string().into_bytes() } else { format!("member:{member}").into_bytes() }
 }
 
 /// In steps of a quarter, so that the tight forms of scores all occur.
