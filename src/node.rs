@@ -230,6 +230,7 @@ fn new_core(id: usize, node: &Arc<Node>, hasher: KeyHasher, seed: u64) -> Core {
         slowlog: SlowLog::default(),
         latency: LatencyMonitor::default(),
         now: clock::wall_ms(),
+        spare_output: crate::core::spare::SpareBuffers::default(),
         to_flush: Vec::new(),
         to_close: Vec::new(),
         to_receive: Vec::new(),

@@ -29,6 +29,8 @@ pub struct Connection {
     pub query_at: usize,
     pub out: Vec<u8>,
     pub reorder: Reorder,
+    /// The reactor's mark of the last measure of load in which this connection was active.
+    pub active_in: u32,
     /// Bytes handed to the kernel and not yet sent.
     pub sending: usize,
     pub flush_wanted: bool,
@@ -169,6 +171,7 @@ impl Connection {
             query_at: 0,
             out: Vec::new(),
             reorder: Reorder::default(),
+            active_in: 0,
             sending: 0,
             flush_wanted: false,
             receiving: false,

@@ -8,6 +8,7 @@ pub mod counters;
 pub mod pubsub;
 pub mod reorder;
 pub mod shared;
+pub mod spare;
 
 use crate::config::Config;
 use crate::observe::latency::LatencyMonitor;
@@ -23,6 +24,7 @@ use kvshard::{Settings, Shard};
 use pubsub::PubSub;
 use shared::Node;
 use slab::Slab;
+use spare::SpareBuffers;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -44,6 +46,7 @@ pub struct Core {
     pub latency: LatencyMonitor,
     /// Milliseconds since 1970, as of this turn of the loop.
     pub now: i64,
+    pub spare_output: SpareBuffers,
     /// Connections with output that is not being sent yet.
     pub to_flush: Vec<usize>,
     /// Connections to be closed at the end of this turn (once their output is sent, if `after_reply`).
@@ -91,6 +94,13 @@ impl KeyspaceFacts {
 }
 
 impl Core {
+    /// Changes since the last save; only their own core counts them, others read.
+    #[inline]
+    pub fn count_dirty(&self, changes: u64) {
+        let dirty = &self.node.per_core[self.id].dirty;
+        dirty.store(dirty.load(Ordering::Relaxed) + changes, Ordering::Relaxed);
+    }
+
     pub fn connection_of(&self, client: ClientId) -> Option<usize> {
         self.by_client.get(&client).copied()
     }

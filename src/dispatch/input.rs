@@ -66,6 +66,9 @@ impl Engine {
         if connection.closing {
             return;
         }
+        if connection.out.capacity() == 0 {
+            connection.out = self.core.spare_output.take();
+        }
         if connection.pending_input() == 0 && connection.stall == Stall::None {
             let used = self.consume(index, bytes);
             if let Some(connection) = self.core.connections.get_mut(index)
@@ -424,7 +427,7 @@ impl Engine {
         if let Some(shard) = self.core.shard.as_ref() {
             let (events, ready) = (shard.has_events(), shard.waiters.has_ready());
             if outcome.dirty > 0 {
-                self.core.node.per_core[self.core.id].dirty.fetch_add(outcome.dirty, std::sync::atomic::Ordering::Relaxed);
+                self.core.count_dirty(outcome.dirty);
             }
             if events {
                 self.publish_events();

@@ -444,7 +444,7 @@ impl Engine {
             self.log_slow(command, args, nanos, alive.then_some(caller.index));
         }
         if outcome.dirty > 0 {
-            self.core.node.per_core[self.core.id].dirty.fetch_add(outcome.dirty, std::sync::atomic::Ordering::Relaxed);
+            self.core.count_dirty(outcome.dirty);
         }
     }
 

@@ -9,8 +9,17 @@ use std::time::Duration;
 
 use io_uring::EnterFlags;
 
-/// Submits `submit` entries and waits for `wait_for` completions, or for `timeout`; returns how many entries the
-/// kernel has taken.
+/// How long to wait, at most.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Patience {
+    /// For one completion; `None`: for ever.
+    pub timeout: Option<Duration>,
+    /// For more than one, if that many are asked for; needs the feature `min_wait`.
+    pub gather: Duration,
+}
+
+/// Submits `submit` entries and waits for `wait_for` completions with `patience`; returns how many entries the kernel has
+/// taken.
 ///
 /// # Safety
 ///
@@ -22,7 +31,7 @@ pub(super) unsafe fn enter(
     submit: u32,
     wait_for: u32,
     mut flags: EnterFlags,
-    timeout: Option<Duration>,
+    patience: Patience,
 ) -> io::Result<usize> {
     let fd = match registered {
         Some(registered) => {
@@ -31,11 +40,11 @@ pub(super) unsafe fn enter(
         }
         None => ring_fd,
     };
-    let timespec = timeout.map(|timeout| KernelTimespec {
+    let timespec = patience.timeout.map(|timeout| KernelTimespec {
         seconds: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
         nanoseconds: i64::from(timeout.subsec_nanos()),
     });
-    let argument = timespec.as_ref().map(|timespec| GetEventsArg { timespec, ..GetEventsArg::EMPTY });
+    let argument = timespec.as_ref().map(|timespec| GetEventsArg { timespec, min_wait_us: patience.gather.as_micros() as u32, ..GetEventsArg::EMPTY });
     let (pointer, size) = match &argument {
         Some(argument) => {
             flags |= EnterFlags::EXT_ARG;

@@ -39,6 +39,7 @@ pub struct Features {
     pub multishot_recv: bool,
     pub multishot_accept: bool,
     pub no_iowait: bool,
+    pub min_wait: bool,
 }
 
 /// One feature: its name in the directive that switches it off, what its lack costs, and its field.
@@ -86,6 +87,7 @@ const ROWS: &[Row] = &[
         cost: "idle cores are shown as waiting for I/O in top and /proc/pressure (Linux 6.15)",
         field: |f| &mut f.no_iowait,
     },
+    Row { name: "min_wait", cost: "a system call for each request of a busy core (Linux 6.12)", field: |f| &mut f.min_wait },
 ];
 
 /// In the list of features to switch off: all of them.
@@ -255,6 +257,7 @@ impl Features {
             "registered_ring_fd" => RegisteredFd::new(ring.as_raw_fd()).map(|_| true),
             "skip_success" => Ok(ring.params().is_feature_skip_cqe_on_success()),
             "no_iowait" => Ok(ring.params().is_feature_no_iowait()),
+            "min_wait" => Ok(ring.params().is_feature_min_timeout()),
             "msg_ring" => msg_ring_works(&mut ring, self),
             "cancel_fd" => cancel_fd_works(&mut ring),
             "buffer_ring" => buffer_ring_works(&mut ring, false),

@@ -14,6 +14,7 @@
 pub mod buffers;
 mod enter;
 pub mod features;
+pub mod gather;
 pub mod listener;
 pub mod listening;
 pub mod ring;

@@ -26,7 +26,7 @@ use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 use slab::Slab;
 
 use super::buffers::{BufferPool, Received};
-use super::enter::{RegisteredFd, enter, passes};
+use super::enter::{Patience, RegisteredFd, enter, passes};
 use super::features::{Features, SetupError};
 use super::wake::Wake;
 use super::{Completion, Errno, Token};
@@ -103,6 +103,8 @@ pub struct Ring {
     wake_counter: ManuallyDrop<Box<[u8; 8]>>,
     /// Operations whose last completion is still to come.
     armed: usize,
+    /// Sends since the last wait: they complete while they are submitted, so a wait for news must not count them.
+    sends_queued: u32,
     /// Completions taken out of the shared queue to make room.
     spilled: VecDeque<cqueue::Entry>,
     wake: Wake,
@@ -144,6 +146,7 @@ impl Ring {
             flights: ManuallyDrop::new(Slab::new()),
             wake_counter: ManuallyDrop::new(Box::new([0; 8])),
             armed: 0,
+            sends_queued: 0,
             spilled: VecDeque::new(),
             wake,
             woken: false,
@@ -283,7 +286,7 @@ impl Ring {
         self.pool.publish();
         loop {
             let queued = self.queued();
-            if queued == 0 || !matches!(self.enter(queued, 0, EnterFlags::empty(), None), Ok(1..)) {
+            if queued == 0 || !matches!(self.enter(queued, 0, EnterFlags::empty(), Patience::default()), Ok(1..)) {
                 break;
             }
         }
@@ -293,6 +296,12 @@ impl Ring {
     /// timeout, or with completions still to be taken, it does not sleep. Coming back early is no error; take
     /// completions until there are none, then call again.
     pub fn submit_and_wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.submit_and_gather(timeout, 1, Duration::ZERO)
+    }
+
+    /// As [`Ring::submit_and_wait`], but sleeps until there are `completions` beside those of the sends queued, or, once
+    /// `within` has passed, at least one. Without the feature `min_wait`, until there is one.
+    pub fn submit_and_gather(&mut self, timeout: Option<Duration>, completions: u32, within: Duration) -> io::Result<()> {
         self.pool.publish();
         let nothing_to_take = self.spilled.is_empty() && self.uring.completion().is_empty();
         let sleep = nothing_to_take && timeout != Some(Duration::ZERO);
@@ -306,7 +315,14 @@ impl Ring {
         if sleep && self.features.no_iowait {
             flags |= EnterFlags::NO_IOWAIT;
         }
-        match self.enter(queued, u32::from(sleep), flags, timeout.filter(|_| sleep)) {
+        let sends = std::mem::take(&mut self.sends_queued);
+        let gathers = self.features.min_wait && !within.is_zero();
+        let (wait_for, patience) = match (sleep, gathers) {
+            (false, _) => (0, Patience::default()),
+            (true, false) => (1, Patience { timeout, gather: Duration::ZERO }),
+            (true, true) => (sends + completions, Patience { timeout, gather: within }),
+        };
+        match self.enter(queued, wait_for, flags, patience) {
             Ok(_) => Ok(()),
             Err(error) if passes(&error) => Ok(()),
             Err(error) => Err(error),
@@ -438,6 +454,7 @@ impl Ring {
         let Flight { fd, task: Task::Send { bytes, done }, .. } = &self.flights[index] else {
             unreachable!("only sends are armed here")
         };
+        self.sends_queued += 1;
         let rest = &bytes[*done..];
         let len = rest.len().min(SEND_BYTES_MAX) as u32;
         let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
@@ -484,13 +501,14 @@ impl Ring {
     #[cold]
     fn make_room(&mut self) {
         let queued = self.queued();
-        match self.enter(queued, 0, EnterFlags::empty(), None) {
+        self.sends_queued = 0;
+        match self.enter(queued, 0, EnterFlags::empty(), Patience::default()) {
             Ok(_) => {}
             Err(error) if passes(&error) => {
                 // The kernel takes no more before it has room for completions (5.15), or memory.
                 let ready: Vec<_> = self.uring.completion().collect();
                 self.spilled.extend(ready);
-                let _ = self.enter(0, 0, EnterFlags::GETEVENTS, None);
+                let _ = self.enter(0, 0, EnterFlags::GETEVENTS, Patience::default());
                 std::thread::yield_now();
             }
             Err(error) => panic!("io_uring_enter refuses a ring that it has set up: {error}"),
@@ -510,15 +528,15 @@ impl Ring {
         }
         if self.uring.submission().cq_overflow() {
             // The kernel keeps completions the queue had no room for; entering moves them there.
-            let _ = self.enter(0, 0, EnterFlags::GETEVENTS, None);
+            let _ = self.enter(0, 0, EnterFlags::GETEVENTS, Patience::default());
             return self.uring.completion().next();
         }
         None
     }
 
-    fn enter(&self, submit: u32, wait_for: u32, flags: EnterFlags, timeout: Option<Duration>) -> io::Result<usize> {
+    fn enter(&self, submit: u32, wait_for: u32, flags: EnterFlags, patience: Patience) -> io::Result<usize> {
         // SAFETY: the descriptor is this ring's, and what its entries refer to lives long enough, by `push`.
-        unsafe { enter(self.uring.as_raw_fd(), self.registered.as_ref(), submit, wait_for, flags, timeout) }
+        unsafe { enter(self.uring.as_raw_fd(), self.registered.as_ref(), submit, wait_for, flags, patience) }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Owns the ring and the listening sockets' accepts; everything else is the engine's. A turn is: take completions, read mail,
 //! resume what may go on, flush mail and output, then submit and sleep until something happens.
 
+use super::gather::{self, Gather};
 use super::listener::{self, Listener};
 use super::listening::Listening;
 use super::{Completion, Errno, Ring, Token};
@@ -25,9 +26,6 @@ mod kind {
 
 /// How long a core with answers outstanding looks at its inbox before it sleeps: a wake costs 20 to 30 µs on both sides.
 const LOOK_NANOS: u64 = 20_000;
-/// Output buffers kept for reuse, and the largest that is kept.
-const SPARE_BUFFERS: usize = 64;
-const SPARE_BYTES_MAX: usize = 64 << 10;
 /// How long an accept that met the limit on descriptors pauses, milliseconds.
 const ACCEPT_PAUSE_MS: i64 = 100;
 
@@ -41,7 +39,7 @@ pub struct Runtime {
     listening_version: u32,
     paused_listeners: Vec<usize>,
     accept_again_ms: i64,
-    spare: Vec<Vec<u8>>,
+    gather: Gather,
     last_cron_ms: i64,
 }
 
@@ -61,13 +59,14 @@ impl Runtime {
             listening_version: 0,
             paused_listeners: Vec::new(),
             accept_again_ms: 0,
-            spare: Vec::new(),
+            gather: Gather::new(),
             last_cron_ms: 0,
         }
     }
 
     /// Runs until the node is to end.
     pub fn run(mut self) -> std::io::Result<()> {
+        gather::demand_exact_timers();
         loop {
             self.follow_listening();
             let mut busy = self.engine.turn();
@@ -115,7 +114,9 @@ impl Runtime {
         if !self.engine.mesh.sleep() {
             return self.ring.submit_and_wait(Some(Duration::ZERO));
         }
-        let slept = self.ring.submit_and_wait(Some(Duration::from_millis(self.engine.sleep_ms())));
+        let completions = self.gather.completions(self.engine.clock.nanos(), gather::thread_cpu_nanos);
+        let timeout = Duration::from_millis(self.engine.sleep_ms());
+        let slept = self.ring.submit_and_gather(Some(timeout), completions, gather::WITHIN);
         self.engine.mesh.awake();
         slept
     }
@@ -238,6 +239,7 @@ impl Runtime {
         let current = self.engine.core.connections.get(index).is_some_and(|c| is_of(token, c.generation));
         if let Some(received) = received {
             if current {
+                self.gather.note(&mut self.engine.core.connections[index].active_in);
                 self.engine.receive(index, self.ring.bytes(&received));
             }
             self.ring.recycle(received);
@@ -270,7 +272,7 @@ impl Runtime {
                 continue;
             }
             connection.last_interaction_ms = self.engine.core.now;
-            let out = std::mem::replace(&mut connection.out, self.spare.pop().unwrap_or_default());
+            let out = std::mem::take(&mut connection.out);
             connection.sending = out.len();
             connection.total_net_out += out.len() as u64;
             let (fd, token) = (connection.fd, Token::new(kind::SEND, connection.generation, index as u32));
@@ -282,12 +284,8 @@ impl Runtime {
 
     fn sent(&mut self, completion: Completion) {
         let Completion { token, result, bytes, .. } = completion;
-        if let Some(mut bytes) = bytes
-            && self.spare.len() < SPARE_BUFFERS
-            && bytes.capacity() <= SPARE_BYTES_MAX
-        {
-            bytes.clear();
-            self.spare.push(bytes);
+        if let Some(bytes) = bytes {
+            self.engine.core.spare_output.give_back(bytes);
         }
         let index = token.index() as usize;
         let Some(connection) = self.engine.core.connections.get_mut(index).filter(|c| is_of(token, c.generation)) else { return };
@@ -301,11 +299,8 @@ impl Runtime {
             return self.engine.core.close(index, false);
         }
         if connection.out.is_empty() {
-            if connection.out.capacity() > 0 && self.spare.len() < SPARE_BUFFERS {
-                self.spare.push(std::mem::take(&mut connection.out));
-            } else {
-                connection.out = Vec::new();
-            }
+            let unused = std::mem::take(&mut connection.out);
+            self.engine.core.spare_output.give_back(unused);
             if connection.closing {
                 self.engine.core.to_close.push(index);
             }
