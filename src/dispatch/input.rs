@@ -13,7 +13,9 @@ use crate::core::connection::{ReplyMode, Special, Stall};
 use crate::observe::slowlog::{SlowEntry, shortened};
 use crate::protocol::{Limits, Parsed, ProtocolError};
 use kvshard::command::{ArgsBuf, KeyUse};
-use kvshard::keyspace::Key;
+use kvshard::keyspace::slot::SlotId;
+use kvshard::keyspace::{Db, Key};
+use kvshard::table::Place;
 use kvshard::shard::Request;
 use kvshard::{Args, Error, Flags, Outcome, Reply};
 
@@ -34,6 +36,8 @@ pub struct Pipeline {
     ranges: Vec<(u32, u32)>,
     inline_text: Vec<u8>,
     uses: Vec<KeyUse>,
+    /// Places of fields and members that are being fetched, by command.
+    members: Vec<(usize, Place)>,
 }
 
 /// One parsed command: where its bytes and ranges are, and what is known about it.
@@ -45,6 +49,31 @@ struct Parcel {
     is_inline: bool,
     command: Option<&'static Registered>,
     key: Option<KeyHint>,
+}
+
+/// Has the fields and members that the commands name fetched, where values are large.
+fn fetch_members_ahead(db: &Db, pipeline: &mut Pipeline, input: &[u8], is_own: impl Fn(SlotId) -> bool) {
+    pipeline.members.clear();
+    for (index, parcel) in pipeline.commands.iter().enumerate() {
+        let member_at = parcel.command.map_or(0, |command| command.spec.member_at);
+        if let (1.., Some((at, slot, place)), false) = (member_at, parcel.key, parcel.is_inline)
+            && is_own(slot)
+        {
+            let args = Args::new(&input[parcel.start..parcel.end], &pipeline.ranges[parcel.ranges.0..parcel.ranges.1]);
+            if let Some(member) = args.get(member_at)
+                && let Some(member_place) = db.prefetch_member(&Key { bytes: args.at(at as usize), slot, place }, member)
+            {
+                pipeline.members.push((index, member_place));
+            }
+        }
+    }
+    for &(index, member_place) in &pipeline.members {
+        let parcel = &pipeline.commands[index];
+        let args = Args::new(&input[parcel.start..parcel.end], &pipeline.ranges[parcel.ranges.0..parcel.ranges.1]);
+        if let Some((at, slot, place)) = parcel.key {
+            db.prefetch_member_block(&Key { bytes: args.at(at as usize), slot, place }, member_place);
+        }
+    }
 }
 
 /// What follows the last whole command of the input.
@@ -278,6 +307,7 @@ impl Engine {
                     shard.dbs[db].prefetch_entry(&Key { bytes: &[], slot, place });
                 }
             }
+            fetch_members_ahead(&shard.dbs[db], pipeline, input, |slot| hasher.shard_of(slot) == own);
         }
     }
 

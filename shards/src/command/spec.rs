@@ -25,6 +25,8 @@ pub struct Spec {
     /// ACL categories beside those that follow from `flags` (see [`Spec::acl_categories`]).
     pub acl: AclCategory,
     pub keys: &'static [KeySpec],
+    /// Where the first field or member stands that a pipeline should have fetched ahead; 0: nowhere.
+    pub member_at: usize,
     /// Finds the keys where the key specs cannot say it exactly.
     pub find_keys: Option<FindKeysBy>,
     pub route: Route,
@@ -55,6 +57,7 @@ impl Spec {
         flags: Flags::NONE,
         acl: AclCategory::NONE,
         keys: &[],
+        member_at: 0,
         find_keys: None,
         route: Route::Keys,
         spans_databases: false,

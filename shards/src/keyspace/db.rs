@@ -129,6 +129,28 @@ impl Db {
         }
     }
 
+    /// Fetches the place of a field or member in the large value of `key`, if there is one; the entry should have arrived.
+    #[inline]
+    pub fn prefetch_member(&self, key: &Key<'_>, member: &[u8]) -> Option<Place> {
+        match self.value(key)? {
+            Value::Hash(hash) => hash.prefetch(member),
+            Value::Set(set) => set.prefetch(member),
+            Value::SortedSet(sorted_set) => sorted_set.prefetch(member),
+            _ => None,
+        }
+    }
+
+    /// Fetches the member itself; call some time after [`Db::prefetch_member`], with the place it gave.
+    #[inline]
+    pub fn prefetch_member_block(&self, key: &Key<'_>, place: Place) {
+        match self.value(key) {
+            Some(Value::Hash(hash)) => hash.prefetch_block(place),
+            Some(Value::Set(set)) => set.prefetch_block(place),
+            Some(Value::SortedSet(sorted_set)) => sorted_set.prefetch_block(place),
+            _ => {}
+        }
+    }
+
     #[inline]
     pub(crate) fn find(&self, key: &Key<'_>) -> Option<Entry> {
         self.table.get(key.place, |payload| entry(payload).key() == key.bytes).map(entry)

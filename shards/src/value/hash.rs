@@ -11,7 +11,7 @@ use super::member::{Chooser, Members};
 use super::packed::{Packed, Pos};
 use crate::random::Random;
 use crate::settings::Settings;
-use crate::table::Cursor;
+use crate::table::{Cursor, Place};
 use ahash::RandomState;
 
 #[derive(Clone)]
@@ -65,6 +65,19 @@ impl Hash {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Has the memory of a large one's field fetched, in two steps, the second some time after the first.
+    #[inline]
+    pub fn prefetch(&self, field: &[u8]) -> Option<Place> {
+        if let Hash::Table(fields) = self { Some(fields.prefetch(field)) } else { None }
+    }
+
+    #[inline]
+    pub fn prefetch_block(&self, place: Place) {
+        if let Hash::Table(fields) = self {
+            fields.prefetch_block(place);
+        }
     }
 
     /// As OBJECT ENCODING names it.

@@ -21,6 +21,7 @@ pub static HGET: ShardCommand = Command {
         flags: Flags::READONLY.with(Flags::FAST),
         acl: AclCategory::HASH,
         keys: &[KeySpec::one(1, READ)],
+        member_at: 2,
         args: &[Arg::new("key", ArgKind::Key(0)), Arg::new("field", ArgKind::String)],
         ..Spec::DEFAULT
     },
@@ -43,6 +44,7 @@ pub static HMGET: ShardCommand = Command {
         flags: Flags::READONLY.with(Flags::FAST),
         acl: AclCategory::HASH,
         keys: &[KeySpec::one(1, READ)],
+        member_at: 2,
         args: &[Arg::new("key", ArgKind::Key(0)), Arg::new("field", ArgKind::String).flags(ArgFlags::MULTIPLE)],
         ..Spec::DEFAULT
     },
@@ -180,6 +182,7 @@ pub static HEXISTS: ShardCommand = Command {
         flags: Flags::READONLY.with(Flags::FAST),
         acl: AclCategory::HASH,
         keys: &[KeySpec::one(1, KeyAccess::RO)],
+        member_at: 2,
         args: &[Arg::new("key", ArgKind::Key(0)), Arg::new("field", ArgKind::String)],
         ..Spec::DEFAULT
     },
@@ -202,6 +205,7 @@ pub static HSTRLEN: ShardCommand = Command {
         flags: Flags::READONLY.with(Flags::FAST),
         acl: AclCategory::HASH,
         keys: &[KeySpec::one(1, KeyAccess::RO)],
+        member_at: 2,
         args: &[Arg::new("key", ArgKind::Key(0)), Arg::new("field", ArgKind::String)],
         ..Spec::DEFAULT
     },

@@ -23,6 +23,7 @@ pub static HSET: ShardCommand = Command {
         flags: Flags::WRITE.with(Flags::DENYOOM).with(Flags::FAST),
         acl: AclCategory::HASH,
         keys: &[KeySpec::one(1, KeyAccess::RW.with(KeyAccess::UPDATE))],
+        member_at: 2,
         args: &[
             Arg::new("key", ArgKind::Key(0)),
             Arg::new("field_value", ArgKind::Block(&[Arg::new("field", ArgKind::String), Arg::new("value", ArgKind::String)]))
@@ -51,6 +52,7 @@ pub static HMSET: ShardCommand = Command {
         flags: Flags::WRITE.with(Flags::DENYOOM).with(Flags::FAST),
         acl: AclCategory::HASH,
         keys: &[KeySpec::one(1, KeyAccess::RW.with(KeyAccess::UPDATE))],
+        member_at: 2,
         args: &[
             Arg::new("key", ArgKind::Key(0)),
             Arg::new("field_value", ArgKind::Block(&[Arg::new("field", ArgKind::String), Arg::new("value", ArgKind::String)]))
@@ -104,6 +106,7 @@ pub static HSETNX: ShardCommand = Command {
         flags: Flags::WRITE.with(Flags::DENYOOM).with(Flags::FAST),
         acl: AclCategory::HASH,
         keys: &[KeySpec::one(1, KeyAccess::RW.with(KeyAccess::INSERT))],
+        member_at: 2,
         args: &[Arg::new("key", ArgKind::Key(0)), Arg::new("field", ArgKind::String), Arg::new("value", ArgKind::String)],
         ..Spec::DEFAULT
     },
@@ -132,6 +135,7 @@ pub static HDEL: ShardCommand = Command {
         flags: Flags::WRITE.with(Flags::FAST),
         acl: AclCategory::HASH,
         keys: &[KeySpec::one(1, KeyAccess::RW.with(KeyAccess::DELETE))],
+        member_at: 2,
         args: &[Arg::new("key", ArgKind::Key(0)), Arg::new("field", ArgKind::String).flags(ArgFlags::MULTIPLE)],
         history: &[("2.4.0", "Takes several fields.")],
         ..Spec::DEFAULT
@@ -168,6 +172,7 @@ pub static HINCRBY: ShardCommand = Command {
         flags: Flags::WRITE.with(Flags::DENYOOM).with(Flags::FAST),
         acl: AclCategory::HASH,
         keys: &[KeySpec::one(1, KeyAccess::RW.with(KeyAccess::ACCESS).with(KeyAccess::UPDATE))],
+        member_at: 2,
         args: &[Arg::new("key", ArgKind::Key(0)), Arg::new("field", ArgKind::String), Arg::new("increment", ArgKind::Integer)],
         ..Spec::DEFAULT
     },
@@ -205,6 +210,7 @@ pub static HINCRBYFLOAT: ShardCommand = Command {
         flags: Flags::WRITE.with(Flags::DENYOOM).with(Flags::FAST),
         acl: AclCategory::HASH,
         keys: &[KeySpec::one(1, KeyAccess::RW.with(KeyAccess::ACCESS).with(KeyAccess::UPDATE))],
+        member_at: 2,
         args: &[Arg::new("key", ArgKind::Key(0)), Arg::new("field", ArgKind::String), Arg::new("increment", ArgKind::Double)],
         ..Spec::DEFAULT
     },

@@ -22,6 +22,7 @@ pub static SADD: ShardCommand = Command {
         flags: Flags::WRITE.with(Flags::DENYOOM).with(Flags::FAST),
         acl: AclCategory::SET,
         keys: &[KeySpec::one(1, KeyAccess::RW.with(KeyAccess::INSERT))],
+        member_at: 2,
         args: &[Arg::new("key", ArgKind::Key(0)), Arg::new("member", ArgKind::String).flags(ArgFlags::MULTIPLE)],
         history: &[("2.4.0", "Takes several members.")],
         ..Spec::DEFAULT
@@ -50,6 +51,7 @@ pub static SREM: ShardCommand = Command {
         flags: Flags::WRITE.with(Flags::FAST),
         acl: AclCategory::SET,
         keys: &[KeySpec::one(1, KeyAccess::RW.with(KeyAccess::DELETE))],
+        member_at: 2,
         args: &[Arg::new("key", ArgKind::Key(0)), Arg::new("member", ArgKind::String).flags(ArgFlags::MULTIPLE)],
         history: &[("2.4.0", "Takes several members.")],
         ..Spec::DEFAULT
@@ -153,6 +155,7 @@ pub static SISMEMBER: ShardCommand = Command {
         flags: Flags::READONLY.with(Flags::FAST),
         acl: AclCategory::SET,
         keys: &[KeySpec::one(1, KeyAccess::RO)],
+        member_at: 2,
         args: &[Arg::new("key", ArgKind::Key(0)), Arg::new("member", ArgKind::String)],
         ..Spec::DEFAULT
     },
@@ -176,6 +179,7 @@ pub static SMISMEMBER: ShardCommand = Command {
         flags: Flags::READONLY.with(Flags::FAST),
         acl: AclCategory::SET,
         keys: &[KeySpec::one(1, READ)],
+        member_at: 2,
         args: &[Arg::new("key", ArgKind::Key(0)), Arg::new("member", ArgKind::String).flags(ArgFlags::MULTIPLE)],
         ..Spec::DEFAULT
     },

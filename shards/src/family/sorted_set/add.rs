@@ -23,6 +23,7 @@ pub static ZADD: ShardCommand = Command {
         flags: Flags::WRITE.with(Flags::DENYOOM).with(Flags::FAST),
         acl: AclCategory::SORTEDSET,
         keys: &[KeySpec::one(1, KeyAccess::RW.with(KeyAccess::UPDATE))],
+        member_at: 3,
         args: &[
             Arg::new("key", ArgKind::Key(0)),
             Arg::new(
@@ -67,6 +68,7 @@ pub static ZINCRBY: ShardCommand = Command {
         flags: Flags::WRITE.with(Flags::DENYOOM).with(Flags::FAST),
         acl: AclCategory::SORTEDSET,
         keys: &[KeySpec::one(1, KeyAccess::RW.with(KeyAccess::ACCESS).with(KeyAccess::UPDATE))],
+        member_at: 3,
         args: &[Arg::new("key", ArgKind::Key(0)), Arg::new("increment", ArgKind::Integer), Arg::new("member", ArgKind::String)],
         ..Spec::DEFAULT
     },

@@ -42,6 +42,7 @@ pub static ZSCORE: ShardCommand = Command {
         flags: Flags::READONLY.with(Flags::FAST),
         acl: AclCategory::SORTEDSET,
         keys: &[KeySpec::one(1, KeyAccess::RO.with(KeyAccess::ACCESS))],
+        member_at: 2,
         args: &[Arg::new("key", ArgKind::Key(0)), Arg::new("member", ArgKind::String)],
         ..Spec::DEFAULT
     },
@@ -68,6 +69,7 @@ pub static ZMSCORE: ShardCommand = Command {
         flags: Flags::READONLY.with(Flags::FAST),
         acl: AclCategory::SORTEDSET,
         keys: &[KeySpec::one(1, KeyAccess::RO.with(KeyAccess::ACCESS))],
+        member_at: 2,
         args: &[Arg::new("key", ArgKind::Key(0)), Arg::new("member", ArgKind::String).flags(ArgFlags::MULTIPLE)],
         ..Spec::DEFAULT
     },
@@ -97,6 +99,7 @@ pub static ZRANK: ShardCommand = Command {
         flags: Flags::READONLY.with(Flags::FAST),
         acl: AclCategory::SORTEDSET,
         keys: &[KeySpec::one(1, KeyAccess::RO.with(KeyAccess::ACCESS))],
+        member_at: 2,
         args: &[
             Arg::new("key", ArgKind::Key(0)),
             Arg::new("member", ArgKind::String),
@@ -123,6 +126,7 @@ pub static ZREVRANK: ShardCommand = Command {
         flags: Flags::READONLY.with(Flags::FAST),
         acl: AclCategory::SORTEDSET,
         keys: &[KeySpec::one(1, KeyAccess::RO.with(KeyAccess::ACCESS))],
+        member_at: 2,
         args: &[
             Arg::new("key", ArgKind::Key(0)),
             Arg::new("member", ArgKind::String),

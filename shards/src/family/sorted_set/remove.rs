@@ -19,6 +19,7 @@ pub static ZREM: ShardCommand = Command {
         flags: Flags::WRITE.with(Flags::FAST),
         acl: AclCategory::SORTEDSET,
         keys: &[KeySpec::one(1, KeyAccess::RW.with(KeyAccess::DELETE))],
+        member_at: 2,
         args: &[Arg::new("key", ArgKind::Key(0)), Arg::new("member", ArgKind::String).flags(ArgFlags::MULTIPLE)],
         history: &[("2.4.0", "Takes several members.")],
         ..Spec::DEFAULT

@@ -16,7 +16,7 @@ use super::bptree;
 use super::item::Item;
 use super::packed::Packed;
 use crate::random::Random;
-use crate::table::Cursor;
+use crate::table::{Cursor, Place};
 use ahash::RandomState;
 use std::iter::Rev;
 use std::ops::Range;
@@ -116,6 +116,19 @@ impl SortedSet {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Has the memory of a large one's member fetched, in two steps, the second some time after the first.
+    #[inline]
+    pub fn prefetch(&self, member: &[u8]) -> Option<Place> {
+        if let Form::Tree(tree) = &self.0 { Some(tree.prefetch(member)) } else { None }
+    }
+
+    #[inline]
+    pub fn prefetch_block(&self, place: Place) {
+        if let Form::Tree(tree) = &self.0 {
+            tree.prefetch_block(place);
+        }
     }
 
     /// As OBJECT ENCODING names it.

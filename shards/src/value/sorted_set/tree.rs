@@ -271,6 +271,21 @@ impl Tree {
         self.table.scan(cursor, want, &mut |payload| visit(block(payload).member(), block(payload).score()))
     }
 
+    /// Has the memory fetched where the member's place in the table is; [`Tree::prefetch_block`] goes on from the place.
+    #[inline]
+    pub fn prefetch(&self, member: &[u8]) -> Place {
+        let place = self.place(member);
+        self.table.prefetch(place);
+        place
+    }
+
+    #[inline]
+    pub fn prefetch_block(&self, place: Place) {
+        if let Some(payload) = self.table.candidate(place) {
+            prefetch(payload as *const u8);
+        }
+    }
+
     /// Frees about `budget` members; true when nothing is left.
     pub fn free_some(&mut self, budget: usize) -> bool {
         if !self.order.is_empty() {
