@@ -125,7 +125,10 @@ impl Db {
     #[inline]
     pub fn prefetch_entry(&self, key: &Key<'_>) {
         if let Some(payload) = self.table.candidate(key.place) {
-            prefetch((payload & !7) as *const u8);
+            let start = (payload & !7) as *const u8;
+            prefetch(start);
+            // The key mostly ends within so many bytes, on the next cache line for half of the entries.
+            prefetch(start.wrapping_add(40));
         }
     }
 
