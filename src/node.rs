@@ -62,6 +62,9 @@ fn start(launch: Launch) -> Result<(), String> {
     log::warning(&format!("kvcore version={}, bits=64, pid={}, just started", env!("CARGO_PKG_VERSION"), std::process::id()));
     notices.iter().for_each(|notice| log::warning(notice));
     let config = process::fit_limits(config, cores)?;
+    if config.disable_thp {
+        process::disable_huge_pages();
+    }
     process::block_signals();
     let features = Features::probe(config.io_uring_features.names()).map_err(|error| error.to_string())?;
     for (feature, cost) in features.missing() {

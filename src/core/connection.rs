@@ -4,7 +4,7 @@
 //! (a transaction, subscriptions, blocking) is boxed.
 
 use super::pubsub::Subscriptions;
-use super::reorder::Reorder;
+use super::reorder::{Place, Reorder};
 use crate::commands::registry::Registered;
 use crate::protocol::Parser;
 use kvshard::command::ArgsBuf;
@@ -16,6 +16,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Unconsumed input of a stalled connection, bytes, above which no more is received until it goes on.
 pub const STALLED_INPUT_MAX: usize = 1 << 20;
+
+/// Output that does not wait for replies of other cores, bytes.
+const HELD_OUTPUT_MAX: usize = 16 << 10;
 
 pub struct Connection {
     pub id: ClientId,
@@ -29,6 +32,8 @@ pub struct Connection {
     pub query_at: usize,
     pub out: Vec<u8>,
     pub reorder: Reorder,
+    /// The last of the awaited replies that the output waits for.
+    held_until: Option<Place>,
     /// The reactor's mark of the last measure of load in which this connection was active.
     pub active_in: u32,
     /// Bytes handed to the kernel and not yet sent.
@@ -76,7 +81,7 @@ pub enum Stall {
     /// An operation over several cores is under way; it resumes the connection.
     Operation,
     /// A blocking command was sent to another core; its answer, or the news that it waits, resumes or blocks.
-    AwaitingBlock(super::reorder::Place),
+    AwaitingBlock(Place),
     /// The client is blocked; see [`Connection::blocked`].
     Blocked,
     /// CLIENT PAUSE; looked at again when time passes.
@@ -145,7 +150,7 @@ pub struct Blocked {
     /// Whoever sets it first answers the client.
     pub claimed: Arc<AtomicBool>,
     /// The reply's place among awaited ones, if the command was sent to another core.
-    pub place: Option<super::reorder::Place>,
+    pub place: Option<Place>,
     /// The shards that know the client as waiting.
     pub shards: Vec<usize>,
     pub command: &'static Registered,
@@ -171,6 +176,7 @@ impl Connection {
             query_at: 0,
             out: Vec::new(),
             reorder: Reorder::default(),
+            held_until: None,
             active_in: 0,
             sending: 0,
             flush_wanted: false,
@@ -237,6 +243,22 @@ impl Connection {
     pub fn set_reply_mode(&mut self, mode: ReplyMode) {
         self.reply_mode = mode;
         self.special.set(Special::REPLY_MODE, mode != ReplyMode::On);
+    }
+
+    /// Whether the output is to wait for replies that other cores still owe to commands that came together with those
+    /// answered, so that they leave in one send. It waits for these only, not for later commands'.
+    pub fn holds_output(&mut self) -> bool {
+        let waits_for_long = matches!(self.stall, Stall::Blocked | Stall::AwaitingBlock(_));
+        if self.reorder.is_empty() || self.closing || waits_for_long || self.out.len() >= HELD_OUTPUT_MAX {
+            self.held_until = None;
+            return false;
+        }
+        let until = *self.held_until.get_or_insert_with(|| self.reorder.youngest());
+        let holds = !self.reorder.has_passed(until);
+        if !holds {
+            self.held_until = None;
+        }
+        holds
     }
 
     /// Whether an out-of-band message has to wait for replies that are due before it: it would overtake, say, the confirmation of the

@@ -46,7 +46,18 @@ impl Reorder {
     /// Takes the place for a reply that another core will give.
     pub fn await_reply(&mut self) -> Place {
         self.entries.push_back(Entry::Awaited);
+        self.youngest()
+    }
+
+    /// The place of the youngest reply that is awaited or held; there is one.
+    pub fn youngest(&self) -> Place {
+        debug_assert!(!self.is_empty());
         self.first.wrapping_add(self.entries.len() as Place - 1)
+    }
+
+    /// Whether the reply of a place that was taken has been put out.
+    pub fn has_passed(&self, place: Place) -> bool {
+        (place.wrapping_sub(self.first) as i32) < 0
     }
 
     /// Where a local reply goes while others are awaited; call [`Reorder::held_reply`] with the length from before.
@@ -114,7 +125,9 @@ mod tests {
         assert!(out.is_empty());
         reorder.fill(a, b"a", &mut out);
         assert_eq!(out, b"ab");
+        assert!(reorder.has_passed(a) && !reorder.has_passed(c) && reorder.youngest() == d);
         reorder.fill(c, b"c", &mut out);
+        assert!(reorder.has_passed(d));
         assert_eq!((out.as_slice(), reorder.is_empty(), reorder.held_bytes()), (&b"abcd"[..], true, 0));
     }
 }
