@@ -158,7 +158,11 @@ struct Assignment {
 fn run_cores(node: &Arc<Node>, features: Features, listening: Arc<Listening>) -> Result<(), String> {
     let seeds = process::random_words();
     let hasher = KeyHasher::new(seeds, node.cores as u16);
-    let cpus = core_affinity::get_core_ids().unwrap_or_default();
+    let mut cpus = core_affinity::get_core_ids().unwrap_or_default();
+    if node.cores >= cpus.len() {
+        // With no CPU to spare, other processes' work would delay whichever core it meets: the scheduler is left to place them.
+        cpus.clear();
+    }
     let (wake_sender, wakes) = mpsc::channel::<(usize, Result<Wake, String>)>();
     let mut threads = Vec::new();
     let mut assignments = Vec::new();
@@ -166,7 +170,7 @@ fn run_cores(node: &Arc<Node>, features: Features, listening: Arc<Listening>) ->
         let (assign, assigned) = mpsc::channel::<Assignment>();
         assignments.push(assign);
         let (node, hasher, wake_sender) = (node.clone(), hasher.clone(), wake_sender.clone());
-        let cpu = cpus.get(id % cpus.len().max(1)).copied();
+        let cpu = cpus.get(id).copied();
         let body = move || -> Result<(), String> {
             if let Some(cpu) = cpu {
                 core_affinity::set_for_current(cpu);

@@ -9,17 +9,15 @@
 
 use std::time::Duration;
 
-/// The longest that the first request waits for others: while the core is busy, and while it is less so.
-const WITHIN: Duration = Duration::from_micros(100);
-const WITHIN_WITH_TIME_TO_SPARE: Duration = Duration::from_micros(50);
+/// The longest that the first request waits for others.
+pub const WITHIN: Duration = Duration::from_micros(100);
 /// The most completions worth waiting for: beyond, little is left to save.
 const MOST: u32 = 32;
 /// How long load is measured before the next decision.
 const WINDOW_NANOS: u64 = 2_000_000;
-/// Percent of a window that the core must have worked to begin, and to go on, gathering; and to be busy.
-const BEGIN_PERCENT: u64 = 30;
-const KEEP_PERCENT: u64 = 20;
-const BUSY_PERCENT: u64 = 50;
+/// Percent of a window that the core must have worked to begin, and to go on, gathering.
+const BEGIN_PERCENT: u64 = 40;
+const KEEP_PERCENT: u64 = 25;
 
 /// The load of one core, window by window.
 pub struct Gather {
@@ -28,20 +26,12 @@ pub struct Gather {
     cpu_at_begin: u64,
     /// Connections that have sent something in this window.
     active: u32,
-    wanted: Wanted,
-}
-
-/// What to wait for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Wanted {
-    /// 1: the first one is enough.
-    pub completions: u32,
-    pub within: Duration,
+    wanted: u32,
 }
 
 impl Gather {
     pub fn new() -> Self {
-        Gather { window: 1, began: 0, cpu_at_begin: 0, active: 0, wanted: Wanted { completions: 1, within: WITHIN_WITH_TIME_TO_SPARE } }
+        Gather { window: 1, began: 0, cpu_at_begin: 0, active: 0, wanted: 1 }
     }
 
     /// A connection has sent something; `seen` is its own mark, 0 at first.
@@ -53,10 +43,10 @@ impl Gather {
         }
     }
 
-    /// What to wait for at the time `now` (nanoseconds of a steady clock). `cpu_nanos` tells how long the thread has worked so far;
-    /// it is asked once per window.
+    /// How many completions to wait for at the time `now` (nanoseconds of a steady clock); 1: the first one is enough. `cpu_nanos`
+    /// tells how long the thread has worked so far; it is asked once per window.
     #[inline]
-    pub fn wanted(&mut self, now: u64, cpu_nanos: impl FnOnce() -> u64) -> Wanted {
+    pub fn wanted(&mut self, now: u64, cpu_nanos: impl FnOnce() -> u64) -> u32 {
         let passed = now.saturating_sub(self.began);
         if passed >= WINDOW_NANOS {
             self.next_window(now, passed, cpu_nanos());
@@ -66,11 +56,8 @@ impl Gather {
 
     fn next_window(&mut self, now: u64, passed: u64, cpu: u64) {
         let percent = (cpu - self.cpu_at_begin).saturating_mul(100) / passed;
-        let enough = if self.wanted.completions > 1 { KEEP_PERCENT } else { BEGIN_PERCENT };
-        self.wanted = Wanted {
-            completions: if percent >= enough { (self.active / 2).clamp(1, MOST) } else { 1 },
-            within: if percent >= BUSY_PERCENT { WITHIN } else { WITHIN_WITH_TIME_TO_SPARE },
-        };
+        let enough = if self.wanted > 1 { KEEP_PERCENT } else { BEGIN_PERCENT };
+        self.wanted = if percent >= enough { (self.active / 2).clamp(1, MOST) } else { 1 };
         self.window = self.window.wrapping_add(1).max(1);
         (self.began, self.cpu_at_begin, self.active) = (now, cpu, 0);
     }
@@ -105,20 +92,20 @@ mod tests {
             let (now, cpu) = (gather.began + 10_000_000, gather.cpu_at_begin + 100_000 * busy_percent);
             gather.wanted(now, || cpu);
         }
-        gather.wanted.completions
+        gather.wanted
     }
 
     #[test]
     fn a_core_with_time_to_spare_answers_at_once() {
-        assert_eq!(decided(&mut Gather::new(), 3, 50, 25), 1);
+        assert_eq!(decided(&mut Gather::new(), 3, 50, 35), 1);
     }
 
     #[test]
     fn a_busy_core_waits_for_half_of_its_active_connections() {
         let mut gather = Gather::new();
         assert_eq!(decided(&mut gather, 3, 20, 60), 10);
-        assert_eq!(decided(&mut gather, 1, 20, 25), 10, "it goes on a little below");
-        assert_eq!(decided(&mut gather, 1, 20, 15), 1);
+        assert_eq!(decided(&mut gather, 1, 20, 30), 10, "it goes on a little below");
+        assert_eq!(decided(&mut gather, 1, 20, 20), 1);
         assert_eq!(decided(&mut gather, 1, 1000, 90), MOST);
         assert_eq!(decided(&mut gather, 1, 3, 90), 1, "few connections are not made to wait for each other");
     }

@@ -117,7 +117,7 @@ impl Runtime {
         }
         let wanted = self.gather.wanted(self.engine.clock.nanos(), gather::thread_cpu_nanos);
         let timeout = Duration::from_millis(self.engine.sleep_ms());
-        let slept = self.ring.submit_and_gather(Some(timeout), wanted.completions, wanted.within);
+        let slept = self.ring.submit_and_gather(Some(timeout), wanted, gather::WITHIN);
         self.engine.mesh.awake();
         slept
     }
