@@ -11,7 +11,6 @@ use crate::random::Random;
 use crate::reply::Reply;
 use crate::settings::{EvictionPolicy, NotifyFlags, Settings};
 use crate::value::Object;
-use hashbrown::HashSet;
 
 /// Everything one core owns of the keyspace. It is `Send`: a core lends it to another for work on the whole keyspace.
 pub struct Shard {
@@ -30,7 +29,7 @@ pub struct Shard {
     pub(crate) expire_db: usize,
     events: Vec<Event>,
     /// Keys changed since [`Shard::begin_recording`].
-    recorded: Option<HashSet<(usize, Box<[u8]>)>>,
+    recorded: Option<Vec<(usize, Box<[u8]>)>>,
 }
 
 /// Counters since the start or the last CONFIG RESETSTAT.
@@ -158,7 +157,7 @@ impl Shard {
 
     fn record(&mut self, db: usize, key: &[u8]) {
         if let Some(recorded) = &mut self.recorded {
-            recorded.insert((db, key.into()));
+            recorded.push((db, key.into()));
         }
     }
 
@@ -166,12 +165,15 @@ impl Shard {
 
     /// From now on this shard notes which keys are changed.
     pub fn begin_recording(&mut self) {
-        self.recorded = Some(HashSet::new());
+        self.recorded = Some(Vec::new());
     }
 
-    /// The keys changed since [`Shard::begin_recording`], with their databases.
-    pub fn end_recording(&mut self) -> HashSet<(usize, Box<[u8]>)> {
-        self.recorded.take().unwrap_or_default()
+    /// The keys changed since [`Shard::begin_recording`], with their databases: sorted, each once.
+    pub fn end_recording(&mut self) -> Vec<(usize, Box<[u8]>)> {
+        let mut recorded = self.recorded.take().unwrap_or_default();
+        recorded.sort_unstable();
+        recorded.dedup();
+        recorded
     }
 
     /// Takes the counters and the values to be freed of another shard that was worked in.

@@ -109,7 +109,7 @@ impl Locks {
                 self.waiting.range(..request.ticket).for_each(|(&ticket, _)| meet(ticket));
             }
             Scope::Keys { keys, .. } => {
-                for key in keys {
+                for key in keys.iter() {
                     self.held.get(key).into_iter().for_each(|&ticket| meet(ticket));
                     if self.parked_keys.contains_key(key) {
                         // The parked command waits for some holder; to wait behind it is to wait for any of them.
@@ -135,12 +135,21 @@ impl Locks {
             }
             Scope::Keys { keys, db } => {
                 let dbs = db.map_or(0..shard.dbs.len(), |db| db..db + 1);
-                for key in keys {
-                    let placed = shard.hasher.key(&key);
+                entries.reserve(keys.len());
+                for key in keys.iter() {
+                    let placed = shard.hasher.key(key);
+                    dbs.clone().for_each(|db| shard.dbs[db].prefetch(&placed));
+                }
+                for key in keys.iter() {
+                    let placed = shard.hasher.key(key);
+                    dbs.clone().for_each(|db| shard.dbs[db].prefetch_entry(&placed));
+                }
+                for key in keys.iter() {
+                    let placed = shard.hasher.key(key);
                     for db in dbs.clone() {
                         entries.extend(shard.dbs[db].take(&placed).map(|entry| (db, entry)));
                     }
-                    let before = self.held.insert(key, request.ticket);
+                    let before = self.held.insert(key.clone(), request.ticket);
                     debug_assert!(before.is_none(), "a key is lent once");
                 }
             }
@@ -156,7 +165,7 @@ impl Locks {
                 self.claimed = None;
             }
             Scope::Keys { keys, .. } => {
-                for key in keys {
+                for key in keys.iter() {
                     let ticket = self.held.remove(key);
                     debug_assert_eq!(ticket, Some(release.ticket));
                 }

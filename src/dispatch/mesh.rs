@@ -145,7 +145,7 @@ pub struct ReplyItem {
 #[derive(Clone, Debug)]
 pub enum Scope {
     /// These keys, in one database or in all.
-    Keys { keys: Vec<Box<[u8]>>, db: Option<usize> },
+    Keys { keys: Arc<[Box<[u8]>]>, db: Option<usize> },
     /// The shard itself.
     Shard,
 }

@@ -18,7 +18,6 @@ use super::{route, whole};
 use crate::commands::registry::{Registered, Run};
 use crate::commands::{Finish, Gather, On, Part};
 use crate::core::connection::Stall;
-use hashbrown::HashSet;
 use kvshard::command::ArgsBuf;
 use kvshard::keyspace::ClientId;
 use kvshard::keyspace::slot::SlotId;
@@ -187,23 +186,21 @@ impl Engine {
         watched: &[(usize, Box<[u8]>)],
     ) -> Vec<(usize, Scope)> {
         let mut one_db = watched.iter().all(|&(watched_db, _)| watched_db == db);
-        let mut seen: HashSet<Box<[u8]>> = HashSet::new();
         let mut by_shard: Vec<Vec<Box<[u8]>>> = vec![Vec::new(); self.core.node.cores];
         let hasher = &self.core.scratch.hasher;
-        let mut add = |key: &[u8]| {
-            if !seen.contains(key) {
-                seen.insert(key.into());
-                by_shard[hasher.shard_of(SlotId::of_key(key))].push(key.into());
-            }
-        };
+        let mut add = |key: &[u8]| by_shard[hasher.shard_of(SlotId::of_key(key))].push(key.into());
         for (command, args) in commands {
             one_db &= !command.spec.spans_databases;
             route::keys(command, args).into_iter().for_each(&mut add);
         }
         watched.iter().for_each(|(_, key)| add(key));
         let db = one_db.then_some(db);
+        for keys in &mut by_shard {
+            keys.sort_unstable();
+            keys.dedup();
+        }
         let needs = by_shard.into_iter().enumerate().filter(|(_, keys)| !keys.is_empty());
-        needs.map(|(shard, keys)| (shard, Scope::Keys { keys, db })).collect()
+        needs.map(|(shard, keys)| (shard, Scope::Keys { keys: keys.into(), db })).collect()
     }
 
     /// Starts an operation for a connection, which waits for it.
@@ -538,21 +535,20 @@ impl Engine {
         scratch: &mut Shard,
         ticket: u64,
         scope: Scope,
-        changed: &HashSet<(usize, Box<[u8]>)>,
+        changed: &[(usize, Box<[u8]>)],
         unwatch: Option<ClientId>,
         waiter: Option<&Arc<Waiter>>,
     ) -> Release {
         let Scope::Keys { keys, db } = &scope else { unreachable!("whole shards are released elsewhere") };
         let dbs = db.map_or(0..scratch.dbs.len(), |db| db..db + 1);
-        let mut entries = Vec::new();
+        let mut entries = Vec::with_capacity(keys.len());
         let mut changes = Vec::new();
-        for key in keys {
+        for key in keys.iter() {
             let placed = scratch.hasher.key(key);
             for db in dbs.clone() {
                 entries.extend(scratch.dbs[db].take(&placed).map(|entry| (db, entry)));
-                let change = (db, key.clone());
-                if changed.contains(&change) {
-                    changes.push(change);
+                if changed.binary_search_by(|(changed_db, changed_key)| (*changed_db, changed_key).cmp(&(db, key))).is_ok() {
+                    changes.push((db, key.clone()));
                 }
             }
         }

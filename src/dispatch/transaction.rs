@@ -170,7 +170,7 @@ impl Engine {
             return;
         }
         if needs.is_empty() {
-            needs.push((self.core.id, Scope::Keys { keys: Vec::new(), db: Some(db) }));
+            needs.push((self.core.id, Scope::Keys { keys: [].into(), db: Some(db) }));
         }
         let mut block = Block::new(queue, true);
         if block.commands.is_empty() {
@@ -199,7 +199,7 @@ impl Engine {
         check_watch: Option<kvshard::keyspace::ClientId>,
     ) -> bool {
         let keys = needs.iter().flat_map(|(_, scope)| match scope {
-            Scope::Keys { keys, .. } => keys.as_slice(),
+            Scope::Keys { keys, .. } => &**keys,
             Scope::Shard => &[],
         });
         if !self.locks.is_quiet() && (self.locks.blocks(keys.map(|key| &**key)) || self.locks.blocks_whole()) {

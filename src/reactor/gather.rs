@@ -63,20 +63,6 @@ impl Gather {
     }
 }
 
-/// Has the calling thread's timers run off when they are due; by default the kernel takes 50 µs to round them.
-pub fn demand_exact_timers() {
-    // SAFETY: no memory is involved. Where it fails, waits are longer.
-    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_000) };
-}
-
-/// The CPU time of the calling thread so far, nanoseconds.
-pub fn thread_cpu_nanos() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is writable for the call. It cannot fail with this clock.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

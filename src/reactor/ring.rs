@@ -26,7 +26,7 @@ use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 use slab::Slab;
 
 use super::buffers::{BufferPool, Received};
-use super::enter::{Patience, RegisteredFd, enter, passes};
+use super::enter::{Patience, RegisteredFd, demand_exact_timers, enter, passes};
 use super::features::{Features, SetupError};
 use super::wake::Wake;
 use super::{Completion, Errno, Token};
@@ -123,6 +123,7 @@ impl Ring {
 
     pub fn with_limits(features: &Features, limits: Limits) -> Result<Self, SetupError> {
         assert!(features.consistent(), "features come from a probe");
+        demand_exact_timers();
         let uring = features
             .builder()
             .setup_cqsize(limits.completions)

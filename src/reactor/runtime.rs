@@ -10,7 +10,7 @@ use super::{Completion, Errno, Ring, Token};
 use crate::core::connection::Stall;
 use crate::dispatch::Engine;
 use crate::dispatch::mesh::Adopted;
-use crate::observe::log;
+use crate::observe::{clock, log};
 use slab::Slab;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -67,7 +67,6 @@ impl Runtime {
 
     /// Runs until the node is to end.
     pub fn run(mut self) -> std::io::Result<()> {
-        gather::demand_exact_timers();
         loop {
             self.follow_listening();
             let mut busy = self.engine.turn();
@@ -115,7 +114,7 @@ impl Runtime {
         if !self.engine.mesh.sleep() {
             return self.ring.submit_and_wait(Some(Duration::ZERO));
         }
-        let wanted = self.gather.wanted(self.engine.clock.nanos(), gather::thread_cpu_nanos);
+        let wanted = self.gather.wanted(self.engine.clock.nanos(), clock::thread_cpu_nanos);
         let timeout = Duration::from_millis(self.engine.sleep_ms());
         let slept = self.ring.submit_and_gather(Some(timeout), wanted, gather::WITHIN);
         self.engine.mesh.awake();
