@@ -15,8 +15,8 @@ use crate::protocol::{Limits, Parsed, ProtocolError};
 use kvshard::command::{ArgsBuf, KeyUse};
 use kvshard::keyspace::slot::SlotId;
 use kvshard::keyspace::{Db, Key};
-use kvshard::table::Place;
 use kvshard::shard::Request;
+use kvshard::table::Place;
 use kvshard::{Args, Error, Flags, Outcome, Reply};
 
 /// Commands that are parsed ahead of the first one's execution.

@@ -44,7 +44,11 @@ pub(super) unsafe fn enter(
         seconds: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
         nanoseconds: i64::from(timeout.subsec_nanos()),
     });
-    let argument = timespec.as_ref().map(|timespec| GetEventsArg { timespec, min_wait_us: patience.gather.as_micros() as u32, ..GetEventsArg::EMPTY });
+    let argument = timespec.as_ref().map(|timespec| GetEventsArg {
+        timespec,
+        min_wait_us: patience.gather.as_micros() as u32,
+        ..GetEventsArg::EMPTY
+    });
     let (pointer, size) = match &argument {
         Some(argument) => {
             flags |= EnterFlags::EXT_ARG;
