@@ -51,6 +51,8 @@ pub struct Engine {
     http_warned_ms: i64,
     /// The connection's place that the clients' check has come to.
     checked_to: usize,
+    /// Commands and reads up to the last cron, and whether memory has been tidied since.
+    rest: (u64, bool),
 }
 
 impl Engine {
@@ -73,6 +75,7 @@ impl Engine {
             next_generation: 0,
             http_warned_ms: 0,
             checked_to: 0,
+            rest: (0, true),
         }
     }
 }

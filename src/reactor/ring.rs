@@ -44,7 +44,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { submissions: 1024, completions: 4096, buffers: 256, buffer_bytes: 8 << 10 }
+        Self { submissions: 1024, completions: 4096, buffers: 128, buffer_bytes: 8 << 10 }
     }
 }
 
