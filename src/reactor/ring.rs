@@ -501,6 +501,8 @@ impl Ring {
     /// The submission queue is full: lets the kernel have it.
     #[cold]
     fn make_room(&mut self) {
+        // Receives among the queued need the buffers given back, or they starve for as long as the caller does not wait.
+        self.pool.publish();
         let queued = self.queued();
         self.sends_queued = 0;
         match self.enter(queued, 0, EnterFlags::empty(), Patience::default()) {
