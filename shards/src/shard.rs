@@ -168,11 +168,17 @@ impl Shard {
         self.recorded = Some(Vec::new());
     }
 
-    /// The keys changed since [`Shard::begin_recording`], with their databases: sorted, each once.
+    /// The keys changed since [`Shard::begin_recording`], with their databases: each once, in the order of their first change.
     pub fn end_recording(&mut self) -> Vec<(usize, Box<[u8]>)> {
         let mut recorded = self.recorded.take().unwrap_or_default();
-        recorded.sort_unstable();
-        recorded.dedup();
+        let mut order: Vec<usize> = (0..recorded.len()).collect();
+        order.sort_by(|&a, &b| recorded[a].cmp(&recorded[b]));
+        let mut is_first = vec![true; recorded.len()];
+        for pair in order.windows(2) {
+            is_first[pair[1]] = recorded[pair[0]] != recorded[pair[1]];
+        }
+        let mut keep = is_first.into_iter();
+        recorded.retain(|_| keep.next() == Some(true));
         recorded
     }
 

@@ -174,7 +174,7 @@ pub struct Release {
     pub ticket: u64,
     pub scope: Scope,
     pub entries: Vec<(usize, OwnedEntry)>,
-    /// Keys that were changed, with their databases.
+    /// Keys that were changed, with their databases, in the order of their first change.
     pub changed: Vec<(usize, Box<[u8]>)>,
     pub shard: Option<Box<Shard>>,
     pub unwatch: Option<ClientId>,

@@ -485,7 +485,7 @@ impl Engine {
                 let releases: Vec<_> = needs
                     .into_iter()
                     .map(|(shard_id, scope)| {
-                        (shard_id, self.release_of(&mut scratch, ticket, scope, &changed, check_watch, waiter))
+                        (shard_id, self.release_of(shard_id, &mut scratch, ticket, scope, &changed, check_watch, waiter))
                     })
                     .collect();
                 debug_assert!(scratch.dbs.iter().all(|db| db.is_empty()), "an operation keeps to its keys");
@@ -532,6 +532,7 @@ impl Engine {
 
     fn release_of(
         &self,
+        shard_id: usize,
         scratch: &mut Shard,
         ticket: u64,
         scope: Scope,
@@ -542,23 +543,21 @@ impl Engine {
         let Scope::Keys { keys, db } = &scope else { unreachable!("whole shards are released elsewhere") };
         let dbs = db.map_or(0..scratch.dbs.len(), |db| db..db + 1);
         let mut entries = Vec::with_capacity(keys.len());
-        let mut changes = Vec::new();
         for key in keys.iter() {
             let placed = scratch.hasher.key(key);
             for db in dbs.clone() {
                 entries.extend(scratch.dbs[db].take(&placed).map(|entry| (db, entry)));
-                if changed.binary_search_by(|(changed_db, changed_key)| (*changed_db, changed_key).cmp(&(db, key))).is_ok() {
-                    changes.push((db, key.clone()));
-                }
             }
         }
+        let is_here = |key: &[u8]| scratch.hasher.shard_of(SlotId::of_key(key)) == shard_id;
+        let changed = changed.iter().filter(|(_, key)| is_here(key)).cloned().collect();
         let wait = waiter.map(|waiter| {
             let command = self.core.node.registry.by_full_name(waiter.command.spec.name.as_bytes());
             let awaited = command.map_or_else(Vec::new, |command| route::awaited_keys(command, waiter.args.args()));
             let here = keys.iter().filter(|key| awaited.contains(&&***key)).cloned().collect();
             (waiter.clone(), here)
         });
-        Release { ticket, scope, entries, changed: changes, shard: None, unwatch, wait }
+        Release { ticket, scope, entries, changed, shard: None, unwatch, wait }
     }
 
     fn send_release(&mut self, shard_id: usize, release: Release) {
