@@ -144,6 +144,7 @@ impl<'s> Exec<'s> {
     /// The value of a key for changing it. Say [`Exec::changed`] when it was.
     pub fn get_mut(&mut self, key: &Key<'_>) -> Option<ValueMut<'_>> {
         let entry = self.live(key)?;
+        self.shard.dbs[self.db].before_change(entry);
         self.touch_access(entry);
         Some(entry.value_mut())
     }

@@ -68,6 +68,10 @@ impl EvictionPolicy {
         matches!(self, EvictionPolicy::VolatileLfu | EvictionPolicy::AllkeysLfu)
     }
 
+    pub fn is_lru(self) -> bool {
+        matches!(self, EvictionPolicy::VolatileLru | EvictionPolicy::AllkeysLru)
+    }
+
     pub fn volatile_only(self) -> bool {
         use EvictionPolicy::*;
         matches!(self, VolatileLru | VolatileLfu | VolatileRandom | VolatileTtl)

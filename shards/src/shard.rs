@@ -3,6 +3,7 @@
 use crate::command::{Args, ArgsBuf, DynamicKeys};
 use crate::exec::{Exec, Outcome};
 use crate::family::ShardCommand;
+use crate::keyspace::cut::Cutting;
 use crate::keyspace::evict::Pool;
 use crate::keyspace::waiters::{Awaited, Waiters};
 use crate::keyspace::watch::Watch;
@@ -30,6 +31,7 @@ pub struct Shard {
     events: Vec<Event>,
     /// Keys changed since [`Shard::begin_recording`].
     recorded: Option<Vec<(usize, Box<[u8]>)>>,
+    pub(crate) cutting: Option<Cutting>,
 }
 
 /// Counters since the start or the last CONFIG RESETSTAT.
@@ -115,6 +117,7 @@ impl Shard {
             expire_db: 0,
             events: Vec::new(),
             recorded: None,
+            cutting: None,
         }
     }
 

@@ -6,6 +6,7 @@
 use super::route::{self, Target};
 use crate::commands::registry::{Plan, Registered};
 use kvshard::command::Merge;
+use kvshard::keyspace::slot::SlotId;
 use kvshard::shard;
 use kvshard::{Outcome, Reply, Shard};
 
@@ -134,10 +135,10 @@ fn run_gathered(
             if let Some(entry) = scratch.dbs[db].take(&placed) {
                 owner.install(db, entry);
             }
-            if changed.contains(&(db, key.clone())) {
-                owner.changed_elsewhere(db, key);
-            }
         }
+    }
+    for (db, key) in &changed {
+        shards[hasher.shard_of(SlotId::of_key(key))].changed_elsewhere(*db, key);
     }
     outcome
 }

@@ -3,6 +3,7 @@
 //! Knows nothing of `now`: whether an entry has expired is decided above (`exec`), which keeps every use of the clock in one
 //! place. A lookup costs one table lookup and one touch of the entry.
 
+use super::cut::{Cut, CutForm};
 use super::entry::{Entry, NewValue, OwnedEntry, Value, ValueMut};
 use super::slot::SlotId;
 use crate::random::Random;
@@ -80,6 +81,9 @@ pub enum Expiry {
     At(i64),
 }
 
+/// Entries a cut looks at between two looks at its budget.
+const CUT_STEP: usize = 16;
+
 pub struct Db {
     table: Table,
     hasher: KeyHasher,
@@ -91,11 +95,23 @@ pub struct Db {
     pub(crate) stale_share: f64,
     /// Running estimate of the time to live of volatile keys, milliseconds (INFO's avg_ttl).
     pub avg_ttl_ms: i64,
+    /// The mark of entries that no cut is to write any more; see [`super::cut`].
+    mark: bool,
+    cut: Option<Box<Cut>>,
 }
 
 impl Db {
     pub fn new(hasher: KeyHasher) -> Self {
-        Db { table: Table::new(), hasher, volatile: 0, expire_cursor: Cursor::START, stale_share: 0.0, avg_ttl_ms: 0 }
+        Db {
+            table: Table::new(),
+            hasher,
+            volatile: 0,
+            expire_cursor: Cursor::START,
+            stale_share: 0.0,
+            avg_ttl_ms: 0,
+            mark: false,
+            cut: None,
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -165,7 +181,9 @@ impl Db {
     }
 
     pub fn value_mut(&mut self, key: &Key<'_>) -> Option<ValueMut<'_>> {
-        self.find(key).map(Entry::value_mut)
+        let entry = self.find(key)?;
+        self.before_change(entry);
+        Some(entry.value_mut())
     }
 
     pub fn contains(&self, key: &Key<'_>) -> bool {
@@ -191,6 +209,9 @@ impl Db {
             Expiry::Clear => None,
             Expiry::At(at_ms) => Some(at_ms),
         };
+        if let Some(old) = old {
+            self.before_change(old);
+        }
         if let Some(old) = old
             && old.overwrite(&value, at_ms.is_some())
         {
@@ -209,9 +230,11 @@ impl Db {
     pub fn put(&mut self, key: &Key<'_>, new: OwnedEntry) -> Option<OwnedEntry> {
         debug_assert_eq!(new.key(), key.bytes);
         let new = new.release();
+        new.set_mark(self.mark);
         self.volatile += usize::from(new.has_expiry());
         let old = self.find(key);
         if let Some(old) = old {
+            self.before_change(old);
             self.volatile -= usize::from(old.has_expiry());
             let is_old = |payload| entry(payload) == old;
             assert!(self.table.replace(key.place, is_old, new.to_payload()), "an entry just found can be replaced");
@@ -228,6 +251,7 @@ impl Db {
     pub fn take(&mut self, key: &Key<'_>) -> Option<OwnedEntry> {
         let payload = self.table.remove(key.place, |payload| entry(payload).key() == key.bytes)?;
         let old = entry(payload);
+        self.before_change(old);
         self.volatile -= usize::from(old.has_expiry());
         // SAFETY: the entry has just left the table, and nothing else owns it.
         Some(unsafe { OwnedEntry::from_entry(old) })
@@ -236,6 +260,7 @@ impl Db {
     /// Sets or removes the expiry of a key; false when there is no such key.
     pub fn set_expiry(&mut self, key: &Key<'_>, expiry: Option<i64>) -> bool {
         let Some(old) = self.find(key) else { return false };
+        self.before_change(old);
         match (old.has_expiry(), expiry) {
             (true, Some(at_ms)) => old.set_expiry(at_ms),
             (false, None) => {}
@@ -245,6 +270,68 @@ impl Db {
             }
         }
         true
+    }
+
+    // ---- the cut ----
+
+    /// Makes the cut: what is in the database now is to be written, under the database's number `number`.
+    pub fn begin_cut(&mut self, number: usize, form: CutForm) {
+        assert!(self.cut.is_none(), "one cut at a time");
+        if !self.is_empty() {
+            self.mark = !self.mark;
+            self.cut = Some(Box::new(Cut::new(number, form)));
+        }
+    }
+
+    /// Whether a cut, perhaps one that was given up, is still under way.
+    pub fn is_cutting(&self) -> bool {
+        self.cut.is_some()
+    }
+
+    /// An entry of this database is about to change or to go: it is written first if the cut still owes it.
+    #[inline]
+    pub(crate) fn before_change(&mut self, entry: Entry) {
+        if let Some(cut) = &mut self.cut
+            && entry.mark() != self.mark
+        {
+            entry.set_mark(self.mark);
+            cut.write(entry);
+        }
+    }
+
+    /// Goes on with the cut, by about `want` entries and not far beyond `bytes` of records; appends them to `out` and returns
+    /// how many keys they are. Without a cut, nothing.
+    pub fn continue_cut(&mut self, mut want: usize, bytes: usize, out: &mut Vec<u8>) -> u64 {
+        let Some(cut) = &mut self.cut else { return 0 };
+        let mark = self.mark;
+        let mut next = Some(cut.cursor);
+        while let Some(cursor) = next
+            && want > 0
+            && cut.waiting_bytes() < bytes
+        {
+            let step = want.min(CUT_STEP);
+            next = self.table.scan(cursor, step, &mut |payload| {
+                let entry = entry(payload);
+                if entry.mark() != mark {
+                    entry.set_mark(mark);
+                    cut.write(entry);
+                }
+            });
+            want -= step;
+        }
+        let keys = cut.take(out);
+        match next {
+            Some(cursor) => cut.cursor = cursor,
+            None => self.cut = None,
+        }
+        keys
+    }
+
+    /// Gives the cut up. Marks are still to be turned: go on with [`Db::continue_cut`] before the next one.
+    pub fn give_up_cut(&mut self) {
+        if let Some(cut) = &mut self.cut {
+            cut.give_up();
+        }
     }
 
     /// Visits at least `want` entries from `cursor` on; see [`Table::scan`].
@@ -297,9 +384,10 @@ impl Db {
         self.table.drain_some(budget, &mut |payload| take(unsafe { OwnedEntry::from_entry(entry(payload)) }))
     }
 
-    /// The database emptied, and what it held, to be freed in slices.
+    /// The database emptied, and what it held, to be freed in slices ([`Shard::discard_db`](crate::Shard::discard_db)).
     pub fn replace_by_empty(&mut self) -> Db {
-        let empty = Db::new(self.hasher.clone());
+        let mut empty = Db::new(self.hasher.clone());
+        empty.mark = self.mark;
         std::mem::replace(self, empty)
     }
 

@@ -5,7 +5,7 @@
 //!  ├─ meta ─┼─ lengths ┼─ expiry? ┼─ value ─┼─ key ─┤      integer (8), object (16 bytes: a tagged pointer)
 //!  ├─ meta ─┼─ lengths ┼─ expiry? ┼─ key ─┼─ bytes ─┤      short string
 //!
-//!  meta      bits 0–3 kind, bit 4 has an expiry, bits 8–31 access clock (LRU seconds, or LFU minutes and counter)
+//!  meta      bits 0–3 kind, bit 4 has an expiry, bit 5 mark (see `cut`), bits 8–31 access clock (LRU seconds, or LFU minutes and counter)
 //!  lengths   short string: 16 bits key, 16 bits bytes; else 32 bits key
 //!  expiry    i64, milliseconds since 1970
 //! ```
@@ -35,6 +35,7 @@ enum Kind {
 }
 
 const HAS_EXPIRY: u32 = 1 << 4;
+const MARK: u32 = 1 << 5;
 const HEADER: usize = 8;
 const OBJECT: usize = 16;
 
@@ -208,6 +209,17 @@ impl Entry {
         assert!(self.has_expiry());
         // SAFETY: as in `expiry`.
         unsafe { self.0.add(HEADER).cast::<i64>().write(at_ms) }
+    }
+
+    /// Which side of the database's cut the entry is on; see [`super::cut`].
+    #[inline]
+    pub(super) fn mark(self) -> bool {
+        self.meta() & MARK != 0
+    }
+
+    #[inline]
+    pub(super) fn set_mark(self, mark: bool) {
+        self.set_meta(self.meta() & !MARK | if mark { MARK } else { 0 });
     }
 
     /// 24 bits: LRU clock in seconds, or LFU minutes (16) and counter (8).

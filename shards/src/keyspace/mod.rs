@@ -1,5 +1,6 @@
 //! The keys of a shard: entries, databases, expiry, eviction, scanning, and who waits for or watches a key.
 
+pub mod cut;
 pub mod db;
 pub mod entry;
 pub mod evict;

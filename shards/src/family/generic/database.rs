@@ -153,7 +153,7 @@ impl Shard {
         // A key that had expired before it was watched has not changed by being removed.
         self.watch.changed_in(db, |key, was_expired| !was_expired && emptied.contains(&hasher.key(key)));
         let removed = emptied.len();
-        self.trash.discard_db(emptied);
+        self.discard_db(emptied);
         removed
     }
 

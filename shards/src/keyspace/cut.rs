@@ -1,0 +1,333 @@
+//! A point-in-time cut of a shard, written out as records of an RDB file while the shard goes on changing.
+//!
+//! Owns: the marks that tell which entries are still to be written, the scan over them, and the records written. Refuses to
+//! know: where they go, and when the cut is made on the other shards.
+//!
+//! Every entry carries one bit, the mark. While no cut is being written all entries have the database's mark. A cut turns the
+//! database's mark over: entries with the other one belong to the cut and are still due. An entry is written when the scan comes
+//! to it, or before it is first changed, replaced or taken out, whichever is sooner; it then gets the database's mark, as every
+//! new entry does. So what is written is the database at the instant of the cut, each key once, and no copy of anything is kept.
+//!
+//! A cut that is given up goes on turning marks, without writing, until all are alike again.
+//!
+//! Cost: a branch for each change; while a cut is being written, a test of the mark, and the encoding of each entry once. A value
+//! is written in one piece: a huge one makes one long slice.
+
+use super::Db;
+use super::entry::Entry;
+use crate::codec::rdb::{Compression, encode_value, value_type, write_length, write_string};
+use crate::settings::Settings;
+use crate::shard::Shard;
+use crate::table::Cursor;
+
+/// How records are to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct CutForm {
+    pub compression: Compression,
+    /// Write access clocks: as seconds since the last access, or as LFU counters.
+    pub clocks: Clocks,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Clocks {
+    None,
+    /// Idle seconds at this time, in seconds of the 24-bit LRU clock.
+    Lru(u32),
+    Lfu,
+}
+
+impl CutForm {
+    /// `now` in milliseconds since 1970.
+    pub fn new(settings: &Settings, compression: Compression, now: i64) -> Self {
+        let clocks = match settings.maxmemory_policy {
+            policy if policy.is_lfu() => Clocks::Lfu,
+            policy if policy.is_lru() => Clocks::Lru(((now / 1000) & 0xFF_FFFF) as u32),
+            _ => Clocks::None,
+        };
+        CutForm { compression, clocks }
+    }
+}
+
+/// The opcodes that stand before a key in an RDB file.
+mod opcode {
+    pub const FREQ: u8 = 0xF9;
+    pub const IDLE: u8 = 0xF8;
+    pub const EXPIRE_MS: u8 = 0xFC;
+    pub const SELECT_DB: u8 = 0xFE;
+}
+
+/// What is left of one database's cut.
+pub(super) struct Cut {
+    /// The number the database had at the instant of the cut; SWAPDB does not change it.
+    number: usize,
+    form: CutForm,
+    pub(super) cursor: Cursor,
+    /// Records not yet taken, without their SELECTDB.
+    records: Vec<u8>,
+    keys: u64,
+    given_up: bool,
+}
+
+impl Cut {
+    pub(super) fn new(number: usize, form: CutForm) -> Self {
+        Cut { number, form, cursor: Cursor::START, records: Vec::new(), keys: 0, given_up: false }
+    }
+
+    pub(super) fn write(&mut self, entry: Entry) {
+        if self.given_up {
+            return;
+        }
+        let out = &mut self.records;
+        if let Some(at_ms) = entry.expiry() {
+            out.push(opcode::EXPIRE_MS);
+            out.extend_from_slice(&at_ms.to_le_bytes());
+        }
+        match self.form.clocks {
+            Clocks::None => {}
+            Clocks::Lru(now) => {
+                out.push(opcode::IDLE);
+                write_length(u64::from(now.wrapping_sub(entry.access()) & 0xFF_FFFF), out);
+            }
+            Clocks::Lfu => out.extend_from_slice(&[opcode::FREQ, entry.access() as u8]),
+        }
+        let value = entry.value();
+        out.push(value_type(value));
+        write_string(entry.key(), self.form.compression, out);
+        encode_value(value, self.form.compression, out);
+        self.keys += 1;
+    }
+
+    pub(super) fn give_up(&mut self) {
+        self.given_up = true;
+        self.records = Vec::new();
+    }
+
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Appends what has been written since the last time, led by the database's number; counts its keys.
+    pub(super) fn take(&mut self, out: &mut Vec<u8>) -> u64 {
+        if !self.records.is_empty() {
+            out.push(opcode::SELECT_DB);
+            write_length(self.number as u64, out);
+            out.append(&mut self.records);
+        }
+        std::mem::take(&mut self.keys)
+    }
+}
+
+/// A shard's cut that is under way.
+#[derive(Default)]
+pub struct Cutting {
+    given_up: bool,
+    /// Databases flushed since the cut, which still have records to give.
+    flushed: Vec<Db>,
+}
+
+/// What a step of the cut has brought.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CutStep {
+    /// Keys among the records.
+    pub keys: u64,
+    /// That was all.
+    pub ended: bool,
+}
+
+impl Shard {
+    /// Makes the cut: all that the shard holds now is to be written. To be called on all shards while no entry is lent, so that
+    /// it is one instant for the whole node.
+    pub fn begin_cut(&mut self, form: CutForm) {
+        assert!(self.cutting.is_none(), "one cut at a time");
+        self.dbs.iter_mut().enumerate().for_each(|(number, db)| db.begin_cut(number, form));
+        self.cutting = Some(Cutting::default());
+    }
+
+    /// Whether a cut, perhaps one that was given up, is under way.
+    pub fn is_cutting(&self) -> bool {
+        self.cutting.is_some()
+    }
+
+    /// Goes on with the cut by about `want` entries, and not far beyond `bytes` of records, which are appended to `out`.
+    pub fn continue_cut(&mut self, want: usize, bytes: usize, out: &mut Vec<u8>) -> CutStep {
+        let start = out.len();
+        let Some(cutting) = &mut self.cutting else { return CutStep { keys: 0, ended: true } };
+        let mut keys = 0;
+        let mut ended = true;
+        for db in self.dbs.iter_mut().chain(&mut cutting.flushed) {
+            // Every database's waiting records are taken: writers may have made some in any of them.
+            let more = if out.len() - start < bytes { want } else { 0 };
+            keys += db.continue_cut(more, bytes, out);
+            ended &= !db.is_cutting();
+        }
+        for flushed in cutting.flushed.extract_if(.., |db| !db.is_cutting()) {
+            self.trash.discard_db(flushed);
+        }
+        if ended {
+            self.cutting = None;
+        }
+        CutStep { keys, ended }
+    }
+
+    /// Gives the cut up (shutdown, FLUSHALL, an error where the records go). Call [`Shard::continue_cut`] all the same until it
+    /// ends; it brings no more records.
+    pub fn give_up_cut(&mut self) {
+        if let Some(cutting) = &mut self.cutting {
+            cutting.given_up = true;
+            self.dbs.iter_mut().chain(&mut cutting.flushed).for_each(Db::give_up_cut);
+        }
+    }
+
+    /// A database that was flushed goes, in slices; later, if the cut still needs it.
+    pub(crate) fn discard_db(&mut self, db: Db) {
+        match &mut self.cutting {
+            Some(cutting) if db.is_cutting() && !cutting.given_up => cutting.flushed.push(db),
+            _ => self.trash.discard_db(db),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::rdb::{Reader, ValueLimits, decode_value};
+    use crate::keyspace::{Expiry, KeyHasher, NewValue, Value};
+    use crate::random::Random;
+    use std::collections::BTreeMap;
+
+    const FORM: CutForm = CutForm { compression: Compression::None, clocks: Clocks::None };
+
+    fn shard() -> Shard {
+        Shard::new(KeyHasher::new([1, 2, 3, 4], 1), 3, Settings::default(), 7)
+    }
+
+    fn set(shard: &mut Shard, db: usize, key: &str, value: &str, expiry: Expiry) {
+        let key = shard.hasher.key(key.as_bytes());
+        shard.dbs[db].set(&key, NewValue::Bytes(value.as_bytes()), expiry, 0);
+    }
+
+    type Content = BTreeMap<(usize, Vec<u8>), (Vec<u8>, Option<i64>)>;
+
+    fn text(value: Value<'_>) -> Vec<u8> {
+        match value {
+            Value::Short(bytes) => bytes.to_vec(),
+            Value::Long(bytes) => bytes.clone(),
+            Value::Integer(number) => number.to_string().into_bytes(),
+            _ => panic!("the tests hold strings only"),
+        }
+    }
+
+    fn content(shard: &Shard) -> Content {
+        let mut content = Content::new();
+        for (number, db) in shard.dbs.iter().enumerate() {
+            db.for_each(|key, value, expiry| {
+                content.insert((number, key.to_vec()), (text(value), expiry));
+            });
+        }
+        content
+    }
+
+    /// What the records say; panics if a key is there twice.
+    fn read(records: &[u8], shard: &Shard) -> Content {
+        let limits = ValueLimits::new(&shard.settings, shard.hasher.state());
+        let mut reader = Reader::new(records);
+        let (mut content, mut db, mut expiry) = (Content::new(), usize::MAX, None);
+        while reader.remaining() > 0 {
+            match reader.byte().unwrap() {
+                opcode::SELECT_DB => db = reader.length().unwrap() as usize,
+                opcode::EXPIRE_MS => expiry = Some(i64::from_le_bytes(reader.array().unwrap())),
+                kind => {
+                    let key = reader.string().unwrap().into_bytes().into_owned();
+                    let entry = decode_value(kind, &mut reader, &limits).unwrap().into_entry(&key, None);
+                    let before = content.insert((db, key), (text(entry.value()), expiry.take()));
+                    assert!(before.is_none(), "each key once");
+                }
+            }
+        }
+        content
+    }
+
+    /// Changes anything anywhere.
+    fn meddle(shard: &mut Shard, random: &mut Random) {
+        let (db, number) = (random.below(3) as usize, random.below(400));
+        let name = format!("key:{number}");
+        match random.below(20) {
+            0..=8 => set(shard, db, &name, &format!("new{}", random.below(1_000_000)), Expiry::Keep),
+            9..=11 => {
+                let key = shard.hasher.key(name.as_bytes());
+                shard.dbs[db].take(&key).into_iter().for_each(|entry| shard.trash.discard(entry));
+            }
+            12..=14 => {
+                let key = shard.hasher.key(name.as_bytes());
+                shard.dbs[db].set_expiry(&key, (number % 2 == 0).then_some(number as i64));
+            }
+            15 => {
+                // As an operation over several shards: lent, changed elsewhere, given back.
+                let key = shard.hasher.key(name.as_bytes());
+                if let Some(entry) = shard.dbs[db].take(&key) {
+                    shard.install(db, entry);
+                }
+            }
+            16 if random.below(40) == 0 => shard.dbs.swap(db, (db + 1) % 3),
+            17 if random.below(40) == 0 => {
+                let flushed = shard.dbs[db].replace_by_empty();
+                shard.discard_db(flushed);
+            }
+            _ => set(shard, db, &format!("fresh:{}", random.below(1000)), "x", Expiry::At(5)),
+        }
+    }
+
+    #[test]
+    fn records_are_the_shard_at_the_instant_of_the_cut_whatever_happens_meanwhile() {
+        let (mut shard, mut random) = (shard(), Random::new(11));
+        for round in 0..30 {
+            for _ in 0..1000 {
+                meddle(&mut shard, &mut random);
+            }
+            let expected = content(&shard);
+            shard.begin_cut(FORM);
+            let (mut records, mut keys) = (Vec::new(), 0);
+            loop {
+                for _ in 0..random.below(60) {
+                    meddle(&mut shard, &mut random);
+                }
+                let step = shard.continue_cut(1 + random.below(40) as usize, 300, &mut records);
+                keys += step.keys;
+                if step.ended {
+                    break;
+                }
+            }
+            assert_eq!(read(&records, &shard), expected, "round {round}");
+            assert_eq!(keys, expected.len() as u64);
+            assert!(!shard.is_cutting());
+            shard.dbs.iter().for_each(Db::check_invariants);
+        }
+    }
+
+    #[test]
+    fn a_cut_given_up_brings_nothing_more_and_the_next_one_is_whole() {
+        let mut shard = shard();
+        (0..500).for_each(|number| set(&mut shard, 0, &format!("key:{number}"), "v", Expiry::Clear));
+        shard.begin_cut(FORM);
+        let mut records = Vec::new();
+        shard.continue_cut(50, usize::MAX, &mut records);
+        shard.give_up_cut();
+        set(&mut shard, 0, "key:1", "changed", Expiry::Clear);
+        records.clear();
+        while !shard.continue_cut(50, usize::MAX, &mut records).ended {}
+        assert!(records.is_empty());
+        shard.begin_cut(FORM);
+        while !shard.continue_cut(50, usize::MAX, &mut records).ended {}
+        assert_eq!(read(&records, &shard), content(&shard));
+    }
+
+    #[test]
+    fn a_step_stops_at_its_budget() {
+        let mut shard = shard();
+        (0..5000).for_each(|number| set(&mut shard, 0, &format!("key:{number}"), &"v".repeat(100), Expiry::Clear));
+        shard.begin_cut(FORM);
+        let mut records = Vec::new();
+        let step = shard.continue_cut(usize::MAX, 1000, &mut records);
+        assert!(!step.ended && records.len() > 1000 && records.len() < 20_000, "{}", records.len());
+    }
+}
