@@ -75,10 +75,15 @@ impl Watch {
         }
     }
 
-    /// All keys of a database may have changed: those for which `has_changed(key, was_expired)` have.
-    pub fn changed_in(&mut self, db: usize, mut has_changed: impl FnMut(&[u8], bool) -> bool) {
-        for ((_, key), watchers) in self.keys.iter().filter(|((in_db, _), _)| *in_db == db) {
-            self.dirty.extend(watchers.iter().filter(|w| has_changed(key, w.was_expired)).map(|w| w.client));
+    /// All keys of a database may have changed: those for which `has_changed(key, was_expired)` have. It may say that a key
+    /// counts as expired from now on, or no more.
+    pub fn changed_in(&mut self, db: usize, mut has_changed: impl FnMut(&[u8], &mut bool) -> bool) {
+        for ((_, key), watchers) in self.keys.iter_mut().filter(|((in_db, _), _)| *in_db == db) {
+            for watching in watchers {
+                if has_changed(key, &mut watching.was_expired) {
+                    self.dirty.insert(watching.client);
+                }
+            }
         }
     }
 

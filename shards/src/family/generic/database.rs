@@ -151,7 +151,7 @@ impl Shard {
         let emptied = self.dbs[db].replace_by_empty();
         let hasher = &self.hasher;
         // A key that had expired before it was watched has not changed by being removed.
-        self.watch.changed_in(db, |key, was_expired| !was_expired && emptied.contains(&hasher.key(key)));
+        self.watch.changed_in(db, |key, was_expired| !std::mem::take(was_expired) && emptied.contains(&hasher.key(key)));
         let removed = emptied.len();
         self.discard_db(emptied);
         removed
@@ -167,10 +167,15 @@ impl Shard {
                 let key = hasher.key(key);
                 let present_after = after.expiry(&key);
                 let expired_after = present_after.is_some_and(|expiry| expiry.is_some_and(|at_ms| now > at_ms));
-                if was_expired {
+                if *was_expired {
+                    *was_expired = present_after.is_some();
                     present_after.is_some() && !expired_after
+                } else if before.contains(&key) {
+                    true
                 } else {
-                    before.contains(&key) || (present_after.is_some() && !expired_after)
+                    // Nothing replaced by what has expired is no change, neither now nor when it is removed.
+                    *was_expired = expired_after;
+                    present_after.is_some() && !expired_after
                 }
             });
         }
