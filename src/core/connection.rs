@@ -30,6 +30,8 @@ pub struct Connection {
     /// Input not yet consumed: a cut request, or what waits while the connection is stalled. Begins at `query_at`.
     pub query: Vec<u8>,
     pub query_at: usize,
+    /// Bytes of the read whose commands run now; CLIENT LIST counts them as query buffer.
+    pub in_hand: usize,
     pub out: Vec<u8>,
     pub reorder: Reorder,
     /// The last of the awaited replies that the output waits for.
@@ -174,6 +176,7 @@ impl Connection {
             parser: Parser::new(),
             query: Vec::new(),
             query_at: 0,
+            in_hand: 0,
             out: Vec::new(),
             reorder: Reorder::default(),
             held_until: None,

@@ -92,6 +92,11 @@ impl Counters {
         }
     }
 
+    /// A call counted already has taken some more time.
+    pub fn took(&mut self, command: usize, nanos: u64) {
+        self.commands[command].nanos += nanos;
+    }
+
     /// An error reply has been written; `reply` begins with `-`.
     pub fn error_reply(&mut self, reply: &[u8]) {
         self.error_replies += 1;

@@ -9,6 +9,7 @@ use super::route;
 use crate::commands::registry::{Registered, Run};
 use crate::core::connection::{Blocked, Stall};
 use crate::core::reorder::Place;
+use crate::observe::slowlog::SlowEntry;
 use kvshard::Args;
 use kvshard::command::ArgsBuf;
 use kvshard::keyspace::ClientId;
@@ -96,21 +97,38 @@ impl Engine {
     pub(super) fn serve_blocked(&mut self) {
         let mut served = Vec::new();
         let Some(shard) = &mut self.core.shard else { return };
-        shard.serve_ready(self.core.now, &mut served);
+        let began = self.clock.nanos();
+        let changes = shard.serve_ready(self.core.now, &mut served);
+        self.core.count_dirty(changes);
+        let Some(shard) = &mut self.core.shard else { return };
         if shard.has_events() {
             self.publish_events();
         }
+        let nanos = (self.clock.nanos() - began) / served.len().max(1) as u64;
         for one in served {
             match one {
-                Served::Done { client, core, reply } => self.send_answer(usize::from(core), Answer::Served { client, reply }),
+                Served::Done { waiter, reply } => {
+                    let slow = self.count_served(&waiter, nanos);
+                    self.send_answer(usize::from(waiter.core), Answer::Served { client: waiter.client, reply, slow });
+                }
                 Served::Remote { client, core } => self.send_answer(usize::from(core), Answer::Ready { client }),
             }
         }
     }
 
+    /// The call was counted when it began to wait; serving it has taken `nanos` more.
+    fn count_served(&mut self, waiter: &Waiter, nanos: u64) -> Option<Box<SlowEntry>> {
+        let command = self.core.node.registry.by_full_name(waiter.command.spec.name.as_bytes())?;
+        self.core.counters.took(command.index, nanos);
+        if self.core.slowlog.wants(nanos) { self.slow(command, waiter.args.args(), nanos).map(Box::new) } else { None }
+    }
+
     /// A blocked client's answer has come; whoever sends it has claimed the client.
-    pub(super) fn served(&mut self, client: ClientId, reply: &[u8]) {
+    pub(super) fn served(&mut self, client: ClientId, reply: &[u8], slow: Option<Box<SlowEntry>>) {
         let Some(index) = self.core.connection_of(client) else { return };
+        if let Some(entry) = slow {
+            self.keep_slow(*entry, Some(index));
+        }
         let connection = &mut self.core.connections[index];
         match connection.stall {
             // Served within the very batch in which it began to wait: the news of the wait is still on its way, and then void.

@@ -26,6 +26,8 @@ const AWAITED_MAX: usize = 4096;
 /// Output that one read's commands may leave before the connection's output limits are looked at, bytes; otherwise they are when it
 /// is sent.
 const UNCHECKED_OUTPUT_MAX: usize = 256 << 10;
+/// Argument positions that the pipeline's memory may keep from one cron to the next.
+const RANGES_KEPT_MAX: usize = 4096;
 /// Unused input buffer that an idle connection keeps, bytes.
 const QUERY_KEPT_MAX: usize = 0;
 
@@ -38,6 +40,18 @@ pub struct Pipeline {
     uses: Vec<KeyUse>,
     /// Places of fields and members that are being fetched, by command.
     members: Vec<(usize, Place)>,
+}
+
+impl Pipeline {
+    /// Gives back what unusually long requests made this grow by.
+    pub fn trim(&mut self) {
+        if self.ranges.capacity() > RANGES_KEPT_MAX {
+            self.ranges = Vec::new();
+        }
+        if self.uses.capacity() > RANGES_KEPT_MAX {
+            self.uses = Vec::new();
+        }
+    }
 }
 
 /// One parsed command: where its bytes and ranges are, and what is known about it.
@@ -99,10 +113,11 @@ impl Engine {
             connection.out = self.core.spare_output.take();
         }
         if connection.pending_input() == 0 && connection.stall == Stall::None {
+            connection.in_hand = bytes.len();
             let used = self.consume(index, bytes);
-            if let Some(connection) = self.core.connections.get_mut(index)
-                && used < bytes.len()
-            {
+            let Some(connection) = self.core.connections.get_mut(index) else { return };
+            connection.in_hand = 0;
+            if used < bytes.len() {
                 connection.query.clear();
                 connection.query_at = 0;
                 connection.query.extend_from_slice(&bytes[used..]);
@@ -451,7 +466,8 @@ impl Engine {
         let core = &mut self.core;
         core.counters.called(command.index, nanos, outcome.failed);
         let mut slow = None;
-        if core.slowlog.wants(nanos) || core.latency.wants(nanos) {
+        // A command that begins to wait is logged when it is served.
+        if (core.slowlog.wants(nanos) || core.latency.wants(nanos)) && outcome.wait.is_none() {
             slow = self.slow(command, args, nanos).map(Box::new);
         }
         if let Some(shard) = self.core.shard.as_ref() {
@@ -479,7 +495,7 @@ impl Engine {
 
     /// A command that took long: a latency event here, where it ran, and an entry of the slow log, still without its client.
     #[cold]
-    fn slow(&mut self, command: &'static Registered, args: Args<'_>, nanos: u64) -> Option<SlowEntry> {
+    pub(super) fn slow(&mut self, command: &'static Registered, args: Args<'_>, nanos: u64) -> Option<SlowEntry> {
         let core = &mut self.core;
         let at = core.now / 1000;
         if core.latency.wants(nanos) {

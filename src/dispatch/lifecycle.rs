@@ -155,6 +155,8 @@ impl Engine {
         self.core.sample_figures();
         self.expire_cycle();
         self.check_clients();
+        self.parse_args.trim();
+        self.pipeline.trim();
         self.tidy_when_idle();
     }
 

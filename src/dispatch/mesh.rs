@@ -232,6 +232,8 @@ pub enum Answer {
     Served {
         client: ClientId,
         reply: Vec<u8>,
+        /// Its entry for the slow log, if it was slow enough.
+        slow: Option<Box<SlowEntry>>,
     },
     /// A blocked client's key is ready; its own core is to run the command.
     Ready {

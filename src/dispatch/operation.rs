@@ -485,7 +485,7 @@ impl Engine {
                 let releases: Vec<_> = needs
                     .into_iter()
                     .map(|(shard_id, scope)| {
-                        (shard_id, self.release_of(shard_id, &mut scratch, ticket, scope, &changed, check_watch, waiter))
+                        (shard_id, self.release_of(&mut scratch, ticket, (shard_id, scope), &changed, check_watch, waiter))
                     })
                     .collect();
                 debug_assert!(scratch.dbs.iter().all(|db| db.is_empty()), "an operation keeps to its keys");
@@ -532,10 +532,9 @@ impl Engine {
 
     fn release_of(
         &self,
-        shard_id: usize,
         scratch: &mut Shard,
         ticket: u64,
-        scope: Scope,
+        (shard_id, scope): (usize, Scope),
         changed: &[(usize, Box<[u8]>)],
         unwatch: Option<ClientId>,
         waiter: Option<&Arc<Waiter>>,

@@ -226,7 +226,7 @@ impl Engine {
             Answer::Granted(grant) => self.granted(*grant),
             Answer::Refused { operation } => self.refused(operation),
             Answer::JobDone { operation, position, part, nanos } => self.job_done(operation, position, part, nanos),
-            Answer::Served { client, reply } => self.served(client, &reply),
+            Answer::Served { client, reply, slow } => self.served(client, &reply, slow),
             Answer::Ready { client } => self.ready(client),
         }
     }

@@ -97,7 +97,7 @@ impl Session {
             db.check_invariants();
         }
         let show = |served| match served {
-            Served::Done { client, reply, .. } => format!("{}: {}", client.0, shown(&reply)),
+            Served::Done { waiter, reply } => format!("{}: {}", waiter.client.0, shown(&reply)),
             Served::Remote { client, .. } => format!("{}: remote", client.0),
         };
         served.into_iter().map(show).collect()

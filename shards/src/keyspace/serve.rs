@@ -15,13 +15,14 @@ use super::{ClientId, Key};
 use crate::exec::Exec;
 use crate::reply::Reply;
 use crate::shard::Shard;
+use std::sync::Arc;
 
 /// What came of a blocked client.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone)]
 pub enum Served {
-    /// It has been served: the reply is for its connection on `core`. It may still be in the queues of other shards, which
+    /// It has been served: the reply is for its connection. It may still be in the queues of other shards, which
     /// pass over it, until they are told to remove it.
-    Done { client: ClientId, core: u16, reply: Vec<u8> },
+    Done { waiter: Arc<Waiter>, reply: Vec<u8> },
     /// A key of it was filled; its core is to lock its keys, claim it, run its command, and remove it here.
     Remote { client: ClientId, core: u16 },
 }
@@ -73,12 +74,12 @@ impl Shard {
 
     /// Runs a claimed client's command for a key that holds what it waits for. The command may not wait again: were it to find
     /// nothing all the same, its client would get the reply of a timeout rather than be lost.
-    fn serve(&mut self, waiter: &Waiter, filled: &[u8], now: i64, served: &mut Vec<Served>) -> u64 {
+    fn serve(&mut self, waiter: &Arc<Waiter>, filled: &[u8], now: i64, served: &mut Vec<Served>) -> u64 {
         let mut reply = Vec::new();
         let exec = Exec::new(self, &waiter.command.spec, waiter.db, now, waiter.client).serving(filled);
         let outcome = exec.run(waiter.command.run, waiter.args.args(), &mut Reply::new(&mut reply, waiter.resp3));
         debug_assert!(outcome.wait.is_none() && !reply.is_empty(), "{} was not served", waiter.command.spec.name);
-        served.push(Served::Done { client: waiter.client, core: waiter.core, reply });
+        served.push(Served::Done { waiter: waiter.clone(), reply });
         outcome.dirty
     }
 }

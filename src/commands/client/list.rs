@@ -189,7 +189,7 @@ pub fn line(connection: &Connection, now: i64, args_bytes: usize) -> Vec<u8> {
         subscribed.1,
         subscribed.2,
         transaction.map_or(-1, |transaction| transaction.queue.len() as i64),
-        connection.pending_input(),
+        connection.pending_input() + connection.in_hand,
         connection.query.capacity() - connection.query.len(),
         args_bytes,
         transaction.map_or(0, |transaction| transaction.queue_bytes),
