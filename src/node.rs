@@ -208,7 +208,8 @@ fn run_cores(node: &Arc<Node>, features: Features, listening: Arc<Listening>) ->
     }
     log::notice(&format!("Server initialized: {} cores, {} commands", node.cores, node.registry.len()));
     log::notice("Ready to accept connections");
-    process::watch_signals(node.clone(), bells.clone());
+    let to_wake = bells.clone();
+    process::watch_signals(node.clone(), move || to_wake.iter().for_each(Doorbell::ring_from_outside));
     let mut result = Ok(());
     for thread in threads {
         let ended = thread.join().unwrap_or_else(|_| Err("a core's thread panicked".to_owned()));

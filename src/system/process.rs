@@ -2,7 +2,6 @@
 
 use crate::config::Config;
 use crate::core::shared::Node;
-use crate::dispatch::mesh::Doorbell;
 use crate::observe::log;
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -103,8 +102,8 @@ pub fn block_signals() {
     }
 }
 
-/// Ends the node in order at the first SIGTERM or SIGINT, at once at a second SIGINT.
-pub fn watch_signals(node: Arc<Node>, bells: Arc<Vec<Doorbell>>) {
+/// Asks the node to end in order at the first SIGTERM or SIGINT, and wakes its cores; ends it at once at a second SIGINT.
+pub fn watch_signals(node: Arc<Node>, wake_cores: impl Fn() + Send + 'static) {
     let watch = move || {
         let set = shutdown_signals();
         let mut asked = false;
@@ -121,7 +120,7 @@ pub fn watch_signals(node: Arc<Node>, bells: Arc<Vec<Doorbell>>) {
             let name = if signal == libc::SIGINT { "SIGINT" } else { "SIGTERM" };
             log::warning(&format!("Received {name} scheduling shutdown..."));
             node.shutdown.request();
-            bells.iter().for_each(Doorbell::ring_from_outside);
+            wake_cores();
         }
     };
     // Without the thread the node runs on; a signal then ends it the hard way.
