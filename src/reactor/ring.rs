@@ -21,7 +21,7 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
-use io_uring::types::{CancelBuilder, Fd};
+use io_uring::types::{CancelBuilder, Fd, FsyncFlags};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 use slab::Slab;
 
@@ -88,6 +88,8 @@ enum Task {
     Send { bytes: Vec<u8>, done: usize },
     /// Receives behind the bytes already there.
     Fill { bytes: Vec<u8> },
+    /// Writes `bytes`, of which `done` are in the file, to `offset` on.
+    Write { bytes: Vec<u8>, done: usize, offset: u64 },
     /// Waits until there is something to receive.
     Readable,
 }
@@ -210,6 +212,20 @@ impl Ring {
         debug_assert!(!bytes.is_empty());
         let index = self.fly(fd, token, Task::Send { bytes, done: 0 });
         self.arm_send(index);
+    }
+
+    /// Writes all of `bytes` to a file from `offset` on, however many steps it takes; the completion gives `bytes` back and tells
+    /// how many bytes are written, or what kept the rest from it.
+    pub fn write(&mut self, fd: RawFd, bytes: Vec<u8>, offset: u64, token: Token) {
+        debug_assert!(!bytes.is_empty());
+        let index = self.fly(fd, token, Task::Write { bytes, done: 0, offset });
+        self.arm_write(index);
+    }
+
+    /// Has what was written to a file reach the disk: its data, and as much about it as reading it back needs (fdatasync).
+    pub fn sync(&mut self, fd: RawFd, token: Token) {
+        let entry = opcode::Fsync::new(Fd(fd)).flags(FsyncFlags::DATASYNC).build();
+        self.arm(entry.user_data(token.0));
     }
 
     /// Waits, once, for one of `events` (`libc::POLLIN` …) on any descriptor; completes with the events.
@@ -423,6 +439,21 @@ impl Ring {
                     Err(errno) => self.end_flight(index, Err(errno), None),
                 }
             }
+            Task::Write { bytes, done, .. } => {
+                *done += moved;
+                match result {
+                    Ok(0) => self.end_flight(index, Err(Errno(libc::ENOSPC)), None),
+                    Ok(_) if *done < bytes.len() => {
+                        self.arm_write(index);
+                        None
+                    }
+                    Ok(_) => {
+                        let done = *done;
+                        self.end_flight(index, Ok(done), None)
+                    }
+                    Err(errno) => self.end_flight(index, Err(errno), None),
+                }
+            }
             Task::Fill { bytes } => {
                 assert!(moved <= bytes.capacity() - bytes.len(), "the kernel writes into what it was given");
                 // SAFETY: the kernel has written `moved` bytes behind the first `len`, within the capacity.
@@ -445,7 +476,7 @@ impl Ring {
     fn end_flight(&mut self, index: usize, result: Result<usize, Errno>, received: Option<Received>) -> Option<Completion> {
         let Flight { token, task, .. } = self.flights.remove(index);
         let bytes = match task {
-            Task::Send { bytes, .. } | Task::Fill { bytes } => Some(bytes),
+            Task::Send { bytes, .. } | Task::Fill { bytes } | Task::Write { bytes, .. } => Some(bytes),
             Task::Readable => None,
         };
         Some(Completion { token, result, more: false, received, bytes })
@@ -460,6 +491,16 @@ impl Ring {
         let len = rest.len().min(SEND_BYTES_MAX) as u32;
         let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
         let entry = opcode::Send::new(Fd(*fd), rest.as_ptr(), len).flags(flags).build();
+        self.arm(entry.user_data(user_data(kind::FLIGHT, index as u32)));
+    }
+
+    fn arm_write(&mut self, index: usize) {
+        let Flight { fd, task: Task::Write { bytes, done, offset }, .. } = &self.flights[index] else {
+            unreachable!("only writes are armed here")
+        };
+        let rest = &bytes[*done..];
+        let len = rest.len().min(SEND_BYTES_MAX) as u32;
+        let entry = opcode::Write::new(Fd(*fd), rest.as_ptr(), len).offset(offset + *done as u64).build();
         self.arm(entry.user_data(user_data(kind::FLIGHT, index as u32)));
     }
 

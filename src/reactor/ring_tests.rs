@@ -482,3 +482,73 @@ fn measure_round_trips() {
         server.join().unwrap();
     }
 }
+
+#[test]
+fn writes_to_a_file_where_it_is_told_and_syncs() {
+    for (name, features) in feature_sets() {
+        let mut ring = Ring::new(&features).unwrap();
+        let path = std::env::temp_dir().join(format!("kvcore-ring-{}-{}", std::process::id(), name.replace(' ', "-")));
+        let file = std::fs::File::create(&path).unwrap();
+        ring.write(file.as_raw_fd(), b"world".to_vec(), 6, Token::new(SEND, 0, 1));
+        ring.write(file.as_raw_fd(), b"hello ".to_vec(), 0, Token::new(SEND, 0, 2));
+        let mut written: Vec<_> = (0..2)
+            .map(|_| next(&mut ring))
+            .map(|completion| (completion.token.index(), completion.result, completion.bytes.map(|bytes| bytes.len())))
+            .collect();
+        written.sort_by_key(|(index, ..)| *index);
+        assert_eq!(written, [(1, Ok(5), Some(5)), (2, Ok(6), Some(6))], "without {name}");
+        ring.sync(file.as_raw_fd(), Token::new(SEND, 0, 3));
+        assert_eq!(next(&mut ring).result, Ok(0), "without {name}");
+        assert_eq!(std::fs::read(&path).unwrap(), b"hello world");
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+#[test]
+fn a_write_that_fails_says_why_and_gives_the_bytes_back() {
+    let mut ring = Ring::new(&Features::probe(&[]).unwrap()).unwrap();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    ring.write(full.as_raw_fd(), b"too much".to_vec(), 0, Token::new(SEND, 0, 1));
+    let completion = next(&mut ring);
+    assert_eq!((completion.result, completion.bytes), (Err(Errno(libc::ENOSPC)), Some(b"too much".to_vec())));
+}
+
+#[test]
+fn gathers_so_many_completions_or_waits_so_long() {
+    let features = Features::probe(&[]).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut ring = Ring::new(&features).unwrap();
+    let mut pairs: Vec<_> = (0..3).map(|_| connect(&listener)).collect();
+    for (index, (fd, _)) in pairs.iter().enumerate() {
+        ring.recv(*fd, Token::new(RECV, 0, index as u32));
+    }
+    ring.submit_and_wait(Some(Duration::ZERO)).unwrap();
+    let take = |ring: &mut Ring| {
+        let mut taken = 0;
+        while let Some(completion) = ring.next_completion() {
+            taken += 1;
+            completion.received.into_iter().for_each(|received| ring.recycle(received));
+        }
+        taken
+    };
+
+    // One of three: it is there when the time to gather is over, long before the timeout.
+    pairs[0].1.write_all(b"x").unwrap();
+    let (began, within) = (Instant::now(), Duration::from_millis(30));
+    ring.submit_and_gather(Some(PATIENCE), 3, within).unwrap();
+    assert_eq!(take(&mut ring), 1);
+    assert!(began.elapsed() < PATIENCE / 2);
+    assert!(!features.min_wait || began.elapsed() >= within);
+
+    // All three: nothing is waited for, whatever the time to gather. A send that completes at once does not count as news.
+    ring.send(pairs[0].0, b"y".to_vec(), Token::new(SEND, 0, 9));
+    pairs.iter_mut().for_each(|(_, peer)| peer.write_all(b"x").unwrap());
+    let began = Instant::now();
+    let mut taken = 0;
+    while taken < 4 {
+        ring.submit_and_gather(Some(PATIENCE), 3, PATIENCE).unwrap();
+        taken += take(&mut ring);
+    }
+    assert!(began.elapsed() < PATIENCE / 2);
+    pairs.iter().for_each(|(fd, _)| ring.close(*fd));
+}
