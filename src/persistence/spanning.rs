@@ -455,11 +455,14 @@ mod tests {
     use kvshard::command::ArgsBuf;
     use proptest::prelude::*;
 
-    /// An operation with owned arguments: (segment, [(database, arguments)]).
+    /// (database, arguments)
+    type OwnedEffect = (usize, Vec<Vec<u8>>);
+
+    /// An operation with owned arguments, and the segment of each part.
     #[derive(Clone, Debug)]
     struct Owned {
         id: u64,
-        parts: Vec<(i64, Vec<(usize, Vec<Vec<u8>>)>)>,
+        parts: Vec<(i64, Vec<OwnedEffect>)>,
     }
 
     impl Owned {
@@ -721,7 +724,7 @@ mod tests {
     #[test]
     fn a_record_in_the_wrong_segment_or_without_its_end_is_damage() {
         let operation = Owned { id: 5, parts: vec![(1, vec![(0, vec![vec![b'k'; 3000]])]), (2, vec![(0, vec![vec![0; 3000]])])] };
-        let (_, bytes) = &segments(&[operation.clone()])[0];
+        let (_, bytes) = &segments(std::slice::from_ref(&operation))[0];
         assert_eq!(survey(2, bytes), Err(Damage::Elsewhere(SegmentSeq(1))));
         let line = operation.lines(1).remove(0);
         let block = [b"*1\r\n$5\r\nMULTI\r\n", &line[..], b"*1\r\n$4\r\nEXEC\r\n"].concat();
