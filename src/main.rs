@@ -7,6 +7,7 @@ mod core;
 mod dispatch;
 mod node;
 mod observe;
+mod persistence;
 mod protocol;
 mod reactor;
 mod system;
@@ -16,6 +17,7 @@ use std::io::Read;
 use std::process::ExitCode;
 
 use config::command_line::{Exit, Invocation, invocation};
+use persistence::check_aof;
 
 #[global_allocator]
 static ALLOCATOR: observe::memory::CountingAllocator = observe::memory::CountingAllocator;
@@ -31,6 +33,10 @@ fn main() -> ExitCode {
             let (report, fits) = system::check(&system::Machine::this(), role);
             print!("{report}");
             ExitCode::from(u8::from(!fits))
+        }
+        Ok(Invocation::CheckAof { program, arguments }) => {
+            let (mut input, mut out) = (std::io::stdin().lock(), std::io::stdout().lock());
+            ExitCode::from(check_aof::run(&program, &arguments, &mut input, &mut out, check_aof::preamble_unread))
         }
         Ok(Invocation::Serve(launch)) => node::serve(*launch),
         Err(Exit { code: 0, message }) => {

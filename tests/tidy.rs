@@ -13,6 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["dispatch"],
     &["commands"],
     &["core", "coordinator"],
+    &["persistence"],
     &["client", "acl"],
     &["protocol", "config", "observe"],
 ];

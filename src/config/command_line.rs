@@ -1,7 +1,7 @@
 //! The command line: what the process was asked to be, from its name and its arguments.
 //!
-//! Owns the two ways of reading arguments. `--help`, `--version` and `--check-system` in first place are clap's; anything
-//! else is redis-server's own form, in which a first word without a dash is the file, `-` in first or last place reads
+//! Owns the two ways of reading arguments. `--help`, `--version` and `--check-system` in first place are clap's;
+//! `--check-aof` in first place, or the name redis-check-aof, is that tool's; anything else is redis-server's own form, in which a first word without a dash is the file, `-` in first or last place reads
 //! standard input, and `--directive value…` makes a line that is read after both. Nothing is printed and nothing ends here:
 //! [`invocation`] returns a [`Launch`], a check to run, or an [`Exit`].
 
@@ -38,6 +38,11 @@ pub struct Launch {
 pub enum Invocation {
     Serve(Box<Launch>),
     CheckSystem(Role),
+    /// redis-check-aof with these arguments; `program` is its name in the usage line.
+    CheckAof {
+        program: OsString,
+        arguments: Vec<OsString>,
+    },
 }
 
 /// The end of the process before it began.
@@ -65,6 +70,14 @@ pub fn invocation(arguments: &[OsString], input: impl FnOnce() -> std::io::Resul
     let name = arguments.first().map(|name| Path::new(name).file_name().unwrap_or(name)).unwrap_or(OsStr::new("kvcore"));
     let rest = arguments.get(1..).unwrap_or_default();
     refuse_other_programs(name, rest)?;
+    if name.to_string_lossy().contains("redis-check-aof") {
+        return Ok(Invocation::CheckAof { program: arguments[0].clone(), arguments: rest.to_vec() });
+    }
+    if let [first, rest @ ..] = rest
+        && first == "--check-aof"
+    {
+        return Ok(Invocation::CheckAof { program: OsString::from("kvcore --check-aof"), arguments: rest.to_vec() });
+    }
     if rest.first().is_some_and(|first| is_switch(first)) {
         return switches(rest);
     }
@@ -102,8 +115,6 @@ fn refuse_other_programs(name: &OsStr, arguments: &[OsString]) -> Result<(), Exi
         "Sentinel mode"
     } else if name.contains("redis-check-rdb") || asked("--check-rdb") {
         "Checking an RDB file"
-    } else if name.contains("redis-check-aof") || asked("--check-aof") {
-        "Checking an append-only file"
     } else {
         return Ok(());
     };
@@ -141,7 +152,10 @@ Examples:
   kvcore --cores 8 node.conf                (the file may also come first)
   kvcore /etc/kvcore/node.conf --port 7777 --loglevel verbose
   echo 'maxmemory 128mb' | kvcore -         read the configuration from standard input
-  kvcore --check-system --role store        compare this machine with the tuning files; changes nothing";
+  kvcore --check-system --role store        compare this machine with the tuning files; changes nothing
+  kvcore --check-aof appendonlydir/appendonly.aof.manifest
+  kvcore --check-aof --fix FILE             cut off what is unfinished or damaged, after asking
+  kvcore --check-aof --truncate-to-timestamp SECONDS FILE";
     Command::new("kvcore")
         .about("A Redis-compatible, thread-per-core in-memory server on io_uring")
         .override_usage("kvcore [CONFIG FILE] [--directive VALUE...] [-]")
@@ -155,6 +169,12 @@ Examples:
                 .long("check-system")
                 .action(ArgAction::SetTrue)
                 .help("Compare this machine's settings with those kvcore wants; exit code 1 on a difference"),
+        )
+        .arg(
+            Arg::new("check-aof")
+                .long("check-aof")
+                .value_name("MANIFEST OR FILE")
+                .help("Check append-only files, as redis-check-aof does"),
         )
         .arg(
             Arg::new("role")
@@ -323,7 +343,6 @@ mod tests {
         for words in [
             &["redis-sentinel", "x.conf"][..],
             &["kvcore", "x.conf", "--sentinel"],
-            &["/usr/bin/redis-check-aof", "x"],
             &["redis-check-rdb"],
             &["kvcore", "--cluster-enabled", "yes"],
             &["kvcore", "--tls-port", "6380"],
@@ -354,6 +373,17 @@ mod tests {
             assert!(exit.code == 0 && exit.message.contains("--check-system"), "{}", exit.message);
         }
         let check = |words: &[&str]| invocation(&arguments(words), || Ok(Vec::new()));
+        for (words, expected) in [
+            (&["kvcore", "--check-aof", "--fix", "x"][..], "kvcore --check-aof"),
+            (&["/bin/redis-check-aof", "--fix", "x"], "/bin/redis-check-aof"),
+        ] {
+            match check(words) {
+                Ok(Invocation::CheckAof { program, arguments }) => {
+                    assert_eq!((program, arguments), (expected.into(), vec!["--fix".into(), "x".into()]))
+                }
+                other => panic!("{words:?}: {other:?}"),
+            }
+        }
         assert!(matches!(check(&["kvcore", "--check-system"]), Ok(Invocation::CheckSystem(Role::Store))));
         assert!(matches!(check(&["kvcore", "--check-system", "--role", "proxy"]), Ok(Invocation::CheckSystem(Role::Proxy))));
         assert_eq!(exit(&["kvcore", "--check-system", "--role", "x"]).code, 2);

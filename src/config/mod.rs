@@ -21,7 +21,7 @@ mod samples;
 pub mod structures;
 mod table;
 pub mod values;
-mod words;
+pub mod words;
 
 pub use availability::not_available;
 pub use change::{SetContext, SetError};

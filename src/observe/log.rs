@@ -69,7 +69,8 @@ pub fn verbose(message: &str) {
     write(Level::Verbose, message);
 }
 
-fn format_line(pid: u32, role: char, at: std::time::SystemTime, level: Level, message: &str) -> String {
+/// A line of the log. `role` is `M` for a node, `C` for a checking tool.
+pub fn format_line(pid: u32, role: char, at: std::time::SystemTime, level: Level, message: &str) -> String {
     let since = at.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let mark = match level {
         Level::Debug => '.',
