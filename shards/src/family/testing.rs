@@ -2,6 +2,7 @@
 
 use super::{ShardCommand, commands};
 use crate::command::{Args, ArgsBuf};
+use crate::effects::{Effect, Effects};
 use crate::keyspace::serve::Served;
 use crate::keyspace::waiters::{Awaited, Waiter, awaited_keys};
 use crate::keyspace::{ClientId, KeyHasher};
@@ -112,10 +113,50 @@ impl Session {
 
     /// The effects since the last call, as command lines.
     pub fn effects(&mut self) -> Vec<String> {
-        let show =
-            |args: ArgsBuf| args.args().iter().map(|a| String::from_utf8_lossy(a).into_owned()).collect::<Vec<_>>().join(" ");
-        self.shard.effects.take().into_iter().map(|(_, args)| show(args)).collect()
+        shown_effects(&self.shard.effects.take())
     }
+
+    /// As [`Session::effects`], as they stand in a log that has database 0 selected.
+    pub fn log(&mut self) -> Vec<String> {
+        let effects = self.shard.effects.take();
+        let (mut bytes, mut selected) = (Vec::new(), Some(0));
+        effects.write_log(&mut selected, &mut bytes);
+        let mut read = Effects::default();
+        read.push_written(0, |out, ended| {
+            for command in commands_in(&bytes) {
+                out.extend_from_slice(command);
+                ended(out.len());
+            }
+        });
+        shown_effects(&read)
+    }
+}
+
+/// Cuts RESP into commands, by their numbers and lengths.
+fn commands_in(mut bytes: &[u8]) -> Vec<&[u8]> {
+    let mut commands = Vec::new();
+    while !bytes.is_empty() {
+        let number = |line: &[u8]| String::from_utf8_lossy(&line[1..]).trim_end().parse::<usize>().expect("a number");
+        let mut at = memchr::memchr(b'\n', bytes).expect("a line") + 1;
+        for _ in 0..number(&bytes[..at]) {
+            let end = at + memchr::memchr(b'\n', &bytes[at..]).expect("a line") + 1;
+            at = end + number(&bytes[at..end]) + 2;
+        }
+        let (command, rest) = bytes.split_at(at);
+        commands.push(command);
+        bytes = rest;
+    }
+    commands
+}
+
+/// Effects as command lines.
+pub fn shown_effects(effects: &Effects) -> Vec<String> {
+    let mut ranges = Vec::new();
+    let mut show = |effect: Effect<'_>| {
+        let args = effect.args(&mut ranges);
+        args.iter().map(|a| String::from_utf8_lossy(a).into_owned()).collect::<Vec<_>>().join(" ")
+    };
+    effects.iter().map(|effect| show(effect)).collect()
 }
 
 /// A reply with CR LF shown as one space.

@@ -11,9 +11,8 @@
 
 use super::Key;
 use super::entry::Entry;
-use crate::command::ArgsBuf;
 use crate::settings::{EvictionPolicy, NotifyFlags};
-use crate::shard::{Shard, lru_idle_seconds};
+use crate::shard::{Shard, deletion, lru_idle_seconds};
 use crate::table::Cursor;
 
 /// Candidates that are kept between evictions.
@@ -184,7 +183,8 @@ impl Shard {
             self.push_event(NotifyFlags::EVICTED, "evicted", db, key.bytes);
         }
         if self.effects.enabled {
-            self.effects.push(db, ArgsBuf::from_slices(&[b"DEL", key.bytes]));
+            let command = deletion(self.settings.lazyfree_lazy_eviction);
+            self.effects.push(db, None, [command, key.bytes].into_iter());
         }
     }
 }
