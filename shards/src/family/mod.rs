@@ -44,3 +44,5 @@ pub(crate) mod testing;
 
 #[cfg(test)]
 mod effect_tests;
+#[cfg(test)]
+mod replay_tests;

@@ -23,7 +23,12 @@ pub struct Session {
 
 impl Session {
     pub fn new() -> Self {
-        let mut shard = Shard::new(KeyHasher::new([1, 2, 3, 4], 1), 16, Settings::default(), 42);
+        Session::of_shards(1)
+    }
+
+    /// A session on a shard of a node that has so many.
+    pub fn of_shards(shards: u16) -> Self {
+        let mut shard = Shard::new(KeyHasher::new([1, 2, 3, 4], shards), 16, Settings::default(), 42);
         shard.effects.enabled = true;
         Session { shard, now: 1_700_000_000_000, db: 0, resp3: false, awaited: None }
     }
@@ -70,6 +75,15 @@ impl Session {
     /// As [`Session::block`], for a client that must be served on its own core if `remote`. Its claim is returned.
     pub fn block_as(&mut self, client: u64, line: &str, remote: bool) -> Arc<AtomicBool> {
         assert_eq!(self.run(line), "(waits)", "reply to {line}");
+        self.wait_as(client, line, remote)
+    }
+
+    /// The command that has just asked to wait does so.
+    pub fn wait_on(&mut self, client: u64, line: &str) {
+        self.wait_as(client, line, false);
+    }
+
+    fn wait_as(&mut self, client: u64, line: &str, remote: bool) -> Arc<AtomicBool> {
         let args = words(line);
         let command = lookup(args.args()).expect("the command has just been run");
         let keys: Vec<_> = awaited_keys(&command.spec, args.args()).iter().map(|&at| args.args().at(at).to_vec()).collect();
