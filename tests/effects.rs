@@ -25,7 +25,7 @@ mod strings;
 
 use generate::{Gen, KINDS, Kind, command};
 use harness::{Client, Server, seed, setting, wait_until};
-use kvshard::command::{Args, ArgsBuf};
+use kvshard::command::ArgsBuf;
 use kvshard::family::{ShardCommand, commands};
 use kvshard::keyspace::serve::Served;
 use kvshard::keyspace::waiters::{Wait, Waiter, awaited_keys};
@@ -105,7 +105,7 @@ fn find_command(args: &[Vec<u8>]) -> Option<&'static ShardCommand> {
 /// The commands in a piece of a log.
 fn parse_log(bytes: &[u8]) -> Vec<Words> {
     let (mut parsed, mut at) = (Vec::new(), 0);
-    let mut line = |at: &mut usize| {
+    let line = |at: &mut usize| {
         let end = *at + bytes[*at..].iter().position(|byte| *byte == b'\n').expect("a whole line in the log");
         let text = String::from_utf8_lossy(&bytes[*at..end - 1]).into_owned();
         *at = end + 1;
@@ -285,12 +285,19 @@ impl Pair {
 
     /// Serves waiting clients, and compares what both sides have logged.
     fn compare(&mut self, what: &str, same: fn(&[Words], &[Words]) -> bool) {
-        for number in self.tested.serve() {
-            self.reference.waiting.remove(&number).expect("a client that waits").reply();
-        }
+        let served = self.tested.serve();
         let (reference, tested) = (self.reference.new_log(), self.tested.new_log());
         if same(&reference, &tested) {
+            for number in served {
+                self.reference.waiting.remove(&number).expect("a client that waits").reply();
+            }
             return;
+        }
+        // Redis 7.0 passes over a client that waits for a key of another type when a result is stored there; 7.2 serves it, as does
+        // kvcore.
+        let stores = ["SORT", "STORE", "GEORADIUS", "EXEC"].iter().any(|part| what.contains(part));
+        if stores && !served.is_empty() && tested.len() > reference.len() && same_log(&reference, &tested[..reference.len()]) {
+            return self.restart();
         }
         let lines = |log: &[Words]| log.iter().map(|words| format!("\n      {}", show(words))).collect::<String>();
         let mut text = format!("  redis-server{}\n  shard{}\n  after\n", lines(&reference), lines(&tested));
@@ -361,6 +368,8 @@ impl Pair {
             // Which expired keys these come across depends on the order of the table.
             Check::Scan { cursor: 1 } => {}
             _ if step.name() == "RANDOMKEY" => {}
+            // Redis then serves in the order of a hash table.
+            _ if step.name() == "SWAPDB" && !self.reference.waiting.is_empty() => {}
             _ => {
                 self.run(&step.args);
                 self.compare(&step.name(), same_log);
@@ -372,7 +381,10 @@ impl Pair {
     fn transaction(&mut self, g: &mut Gen) {
         let steps: Vec<Step> = (0..1 + g.below(6)).map(|_| generate(g)).collect();
         let select = |args: &[Vec<u8>]| args[0].eq_ignore_ascii_case(b"select") && args.len() == 2;
-        let usable = |step: &Step| step.is_plain() && (find_command(&step.args).is_some() || select(&step.args));
+        // An unknown subcommand would end the transaction.
+        let known = |step: &Step| step.name() != "OBJECT" && (find_command(&step.args).is_some() || select(&step.args));
+        let by_chance = |step: &Step| ["RANDOMKEY", "SWAPDB"].contains(&step.name().as_str());
+        let usable = |step: &Step| step.is_plain() && !by_chance(step) && known(step);
         let steps: Vec<Step> = steps.into_iter().filter(usable).collect();
         self.history.push("MULTI".into());
         self.reference.client.run("MULTI");
@@ -395,9 +407,12 @@ impl Pair {
 
     /// Some keys expire, of which nobody takes notice until a command comes across them.
     fn let_keys_expire(&mut self, g: &mut Gen) {
-        let at_ms = now_ms() + 30;
+        let at_ms = now_ms() + 40;
         for _ in 0..8 {
             let kind = g.random.pick(KINDS).0;
+            if now_ms() > at_ms - 15 {
+                break;
+            }
             let args = command!["PEXPIREAT", g.key(kind), at_ms];
             self.run(&args);
             self.compare("PEXPIREAT", same_log);

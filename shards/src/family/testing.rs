@@ -170,7 +170,7 @@ pub fn shown_effects(effects: &Effects) -> Vec<String> {
         let args = effect.args(&mut ranges);
         args.iter().map(|a| String::from_utf8_lossy(a).into_owned()).collect::<Vec<_>>().join(" ")
     };
-    effects.iter().map(|effect| show(effect)).collect()
+    effects.iter().map(&mut show).collect()
 }
 
 /// A reply with CR LF shown as one space.

@@ -175,7 +175,8 @@ fn restore(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     let body = checked_body(a.at(3)).ok_or(Error::Text("ERR DUMP payload version or checksum are wrong"))?;
     let value = decoded(x, body)?;
     let base_ms = if options.absolute { 0 } else { x.now };
-    let expiry = (ttl_ms != 0).then(|| ttl_ms.saturating_add(base_ms));
+    // As in Redis, a time beyond all reach wraps round into the past.
+    let expiry = (ttl_ms != 0).then(|| ttl_ms.wrapping_add(base_ms));
     let replaced = options.replace && x.delete_even_expired(&key);
     r.ok();
     if expiry.is_some_and(|at_ms| at_ms <= x.now) {

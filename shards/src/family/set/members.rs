@@ -112,12 +112,16 @@ fn split_smove(division: &mut Division<'_>, a: Args<'_>) {
 
 fn smove(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     let (source, destination, member) = (x.key(a.at(1)), x.key(a.at(2)), a.at(3));
-    let Some(set) = x.set_mut(&source)? else {
+    let is_member = x.set_mut(&source).map(|set| set.map(|set| set.contains(member)));
+    // As in Redis, the destination is looked up first: it may have expired.
+    let there = x.exists(&destination);
+    let Some(is_member) = is_member? else {
         r.integer(0);
         return Ok(());
     };
-    let is_member = set.contains(member);
-    x.set_mut(&destination)?;
+    if there {
+        x.set_mut(&destination)?;
+    }
     if !is_member || source.bytes == destination.bytes {
         r.integer(i64::from(is_member));
         return Ok(());
