@@ -6,7 +6,7 @@
 //!
 //! A handler that fails returns its error before it has written or changed anything.
 
-use crate::command::{Args, ArgsBuf, Flags, Spec};
+use crate::command::{Args, Flags, Spec};
 use crate::error::{CommandResult, Error};
 use crate::keyspace::entry::Entry;
 use crate::keyspace::waiters::{Awaited, Wait};
@@ -36,7 +36,18 @@ pub struct Exec<'s> {
     /// The key that was filled, when a blocked client is served.
     filled: Option<&'s [u8]>,
     outcome: Outcome,
-    effect_given: bool,
+    effect: EffectText,
+}
+
+/// What is logged of a command and sent to replicas.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum EffectText {
+    /// Its own text, if it writes and has changed something.
+    OwnIfChanged,
+    /// Its own text in any case.
+    Own,
+    /// What the handler has given instead.
+    Given,
 }
 
 /// What an execution did, beside its reply.
@@ -63,7 +74,7 @@ impl<'s> Exec<'s> {
             hint: None,
             filled: None,
             outcome: Outcome::default(),
-            effect_given: false,
+            effect: EffectText::OwnIfChanged,
         }
     }
 
@@ -80,15 +91,43 @@ impl<'s> Exec<'s> {
     }
 
     /// Runs the handler and settles its reply, effect and outcome.
+    #[inline]
     pub(crate) fn run(mut self, handler: ShardHandler, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+        if self.shard.effects.enabled {
+            return self.run_with_effects(handler, args, reply);
+        }
+        self.handle(handler, args, reply);
+        self.outcome
+    }
+
+    #[inline]
+    fn handle(&mut self, handler: ShardHandler, args: Args<'_>, reply: &mut Reply<'_>) {
         let start = reply.out.len();
-        if let Err(error) = handler(&mut self, args, reply) {
+        if let Err(error) = handler(self, args, reply) {
             debug_assert_eq!(reply.out.len(), start, "a handler that fails has written nothing");
             reply.error(&error);
             self.outcome.failed = true;
         }
-        if self.outcome.dirty > 0 && !self.effect_given && self.spec.flags.has(Flags::WRITE) && self.shard.effects.enabled {
-            self.shard.effects.push(self.db, args.to_buf());
+    }
+
+    /// The keys that expire on the way and the command itself are one group, but for a command that comes past any keys there are
+    /// (SCAN): those have nothing to do with each other.
+    fn run_with_effects(mut self, handler: ShardHandler, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+        let grouped = !self.spec.flags.has(Flags::TOUCHES_ARBITRARY_KEYS);
+        if grouped {
+            self.shard.effects.begin();
+        }
+        self.handle(handler, args, reply);
+        let own_text = match self.effect {
+            EffectText::OwnIfChanged => self.outcome.dirty > 0 && self.spec.flags.has(Flags::WRITE),
+            EffectText::Own => true,
+            EffectText::Given => false,
+        };
+        if own_text {
+            self.shard.effects.push(self.db, Some(self.spec), args.iter());
+        }
+        if grouped {
+            self.shard.effects.end();
         }
         self.outcome
     }
@@ -288,6 +327,15 @@ impl<'s> Exec<'s> {
         }
     }
 
+    /// As [`Exec::delete`], also for a key whose time is up and that nobody has come across yet: as in Redis, it then counts as
+    /// deleted instead of expired.
+    pub fn delete_even_expired(&mut self, key: &Key<'_>) -> bool {
+        let entry = self.shard.dbs[self.db].take(key);
+        let existed = entry.is_some();
+        entry.into_iter().for_each(|entry| self.shard.trash.discard(entry));
+        existed
+    }
+
     /// Takes a key out with its value.
     pub fn take(&mut self, key: &Key<'_>) -> Option<OwnedEntry> {
         self.live(key)?;
@@ -371,11 +419,26 @@ impl<'s> Exec<'s> {
 
     /// Replaces the command's own text as its effect: what is written to the append-only file and sent to replicas. May be
     /// given several times. Needed where the text would not reproduce the change: times, random choices, clocks, waits.
+    /// The first argument behind the name is the only key.
     pub fn effect(&mut self, args: &[&[u8]]) {
-        self.effect_given = true;
+        self.give_effect(None, args);
+    }
+
+    /// As [`Exec::effect`], for a command with several keys, which `spec` finds.
+    pub fn effect_of(&mut self, spec: &'static Spec, args: &[&[u8]]) {
+        self.give_effect(Some(spec), args);
+    }
+
+    fn give_effect(&mut self, spec: Option<&'static Spec>, args: &[&[u8]]) {
+        self.effect = EffectText::Given;
         if self.shard.effects.enabled {
-            self.shard.effects.push(self.db, ArgsBuf::from_slices(args));
+            self.shard.effects.push(self.db, spec, args.iter().copied());
         }
+    }
+
+    /// The command's own text is its effect, although it may have changed nothing, or is no writing command.
+    pub fn effect_is_own_text(&mut self) {
+        self.effect = EffectText::Own;
     }
 
     /// Whether [`Exec::effect`]'s text is wanted at all (to spare making it).

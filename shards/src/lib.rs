@@ -8,6 +8,7 @@
 
 pub mod codec;
 pub mod command;
+pub mod effects;
 pub mod error;
 pub mod exec;
 pub mod family;
@@ -18,10 +19,12 @@ pub mod random;
 pub mod reply;
 pub mod settings;
 pub mod shard;
+mod split;
 pub mod table;
 pub mod value;
 
 pub use command::{Args, Command, Flags, Group, KeySpec, Route, Spec};
+pub use effects::Effects;
 pub use error::Error;
 pub use exec::{Exec, Outcome};
 pub use reply::Reply;

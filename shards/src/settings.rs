@@ -23,6 +23,10 @@ pub struct Settings {
     /// DEBUG SET-ACTIVE-EXPIRE.
     pub active_expire: bool,
     pub sanitize_dump_payload: bool,
+    /// Values are always freed in slices; these only choose between DEL and UNLINK as what followers and the log are told.
+    pub lazyfree_lazy_expire: bool,
+    pub lazyfree_lazy_eviction: bool,
+    pub lazyfree_lazy_user_del: bool,
     /// Keys are bound to slots by cluster mode (SORT BY/GET patterns are refused).
     pub cluster_enabled: bool,
 }
@@ -46,6 +50,9 @@ impl Default for Settings {
             active_expire_effort: 1,
             active_expire: true,
             sanitize_dump_payload: false,
+            lazyfree_lazy_expire: false,
+            lazyfree_lazy_eviction: false,
+            lazyfree_lazy_user_del: false,
             cluster_enabled: false,
         }
     }

@@ -1,6 +1,7 @@
 //! A shard: the databases of one core, and everything that belongs to them.
 
-use crate::command::{Args, ArgsBuf, DynamicKeys};
+use crate::command::{Args, DynamicKeys};
+use crate::effects::Effects;
 use crate::exec::{Exec, Outcome};
 use crate::family::ShardCommand;
 use crate::keyspace::cut::Cutting;
@@ -30,7 +31,9 @@ pub struct Shard {
     pub(crate) expire_db: usize,
     events: Vec<Event>,
     /// Keys changed since [`Shard::begin_recording`].
-    recorded: Option<Vec<(usize, Box<[u8]>)>>,
+    pub(crate) recorded: Option<Vec<(usize, Box<[u8]>)>>,
+    /// How many of the recorded changes belong to effects that were split already.
+    pub(crate) split_until: usize,
     pub(crate) cutting: Option<Cutting>,
 }
 
@@ -66,25 +69,6 @@ pub struct Event {
     pub key: Box<[u8]>,
 }
 
-/// What commands changed, as commands that reproduce it, in order.
-#[derive(Default)]
-pub struct Effects {
-    /// Off: nobody follows and nothing is logged, so nothing is kept.
-    pub enabled: bool,
-    list: Vec<(usize, ArgsBuf)>,
-}
-
-impl Effects {
-    pub fn push(&mut self, db: usize, args: ArgsBuf) {
-        self.list.push((db, args));
-    }
-
-    /// (database, command) in order.
-    pub fn take(&mut self) -> Vec<(usize, ArgsBuf)> {
-        std::mem::take(&mut self.list)
-    }
-}
-
 /// One command to be run on a shard.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
@@ -117,6 +101,7 @@ impl Shard {
             expire_db: 0,
             events: Vec::new(),
             recorded: None,
+            split_until: 0,
             cutting: None,
         }
     }
@@ -169,6 +154,7 @@ impl Shard {
     /// From now on this shard notes which keys are changed.
     pub fn begin_recording(&mut self) {
         self.recorded = Some(Vec::new());
+        self.split_until = 0;
     }
 
     /// The keys changed since [`Shard::begin_recording`], with their databases: each once, in the order of their first change.
@@ -245,7 +231,8 @@ impl Shard {
         self.trash.discard(entry);
         self.stats.expired_keys += 1;
         if self.effects.enabled {
-            self.effects.push(db, ArgsBuf::from_slices(&[b"DEL", key.bytes]));
+            let command = deletion(self.settings.lazyfree_lazy_expire);
+            self.effects.push(db, None, [command, key.bytes].into_iter());
         }
         if self.notifies(NotifyFlags::EXPIRED) {
             self.push_event(NotifyFlags::EXPIRED, "expired", db, key.bytes);
@@ -283,6 +270,11 @@ impl Shard {
     pub fn policy(&self) -> EvictionPolicy {
         self.settings.maxmemory_policy
     }
+}
+
+/// The command that says that a key was removed, by the setting for the reason.
+pub(crate) fn deletion(lazy: bool) -> &'static [u8] {
+    if lazy { b"UNLINK" } else { b"DEL" }
 }
 
 /// Counter of a new entry, so that it is not evicted before it had a chance.

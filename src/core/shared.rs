@@ -134,6 +134,9 @@ pub fn shard_settings(config: &Config) -> Settings {
         active_expire_effort: config.active_expire_effort,
         active_expire: true,
         sanitize_dump_payload: true,
+        lazyfree_lazy_expire: config.lazyfree_lazy_expire,
+        lazyfree_lazy_eviction: config.lazyfree_lazy_eviction,
+        lazyfree_lazy_user_del: config.lazyfree_lazy_user_del,
         cluster_enabled: config.cluster_enabled,
     }
 }

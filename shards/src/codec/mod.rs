@@ -3,6 +3,7 @@
 //! Everything read here may come from an enemy: nothing panics on it, nothing is allocated by a number that it merely
 //! claims, and recursion has no place in it.
 
+pub mod commands;
 pub mod crc64;
 pub mod listpack;
 pub mod lzf;

@@ -8,4 +8,4 @@ mod spec;
 pub use args::{Args, ArgsBuf};
 pub use keys::{BeginSearch, FindKeys, InvalidKeys, KeyAccess, KeySpec, KeyUse, key_uses};
 pub use legacy::LegacyRange;
-pub use spec::{AclCategory, Arg, ArgFlags, ArgKind, Command, DynamicKeys, Flags, Group, Merge, Route, Spec};
+pub use spec::{AclCategory, Arg, ArgFlags, ArgKind, Command, DynamicKeys, Flags, Group, Merge, Route, Spec, Split, SplitKeys};

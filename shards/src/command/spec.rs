@@ -5,6 +5,7 @@
 
 use super::Args;
 use super::keys::{InvalidKeys, KeySpec, KeyUse};
+use crate::split::Division;
 
 /// A command: what it is, and what runs it. `R` is the kind of handler (a shard's or the node's).
 pub struct Command<R: 'static> {
@@ -32,6 +33,8 @@ pub struct Spec {
     pub route: Route,
     /// Uses keys of databases other than the selected one, or selects another.
     pub spans_databases: bool,
+    /// What becomes of the effect when the command's keys are on several shards.
+    pub split: Split,
     /// For commands whose further keys follow from the data (SORT's patterns).
     pub dynamic_keys: Option<DynamicKeys>,
     /// Whether the argument at this position is to be kept out of logs and MONITOR.
@@ -61,6 +64,7 @@ impl Spec {
         find_keys: None,
         route: Route::Keys,
         spans_databases: false,
+        split: Split::Values,
         dynamic_keys: None,
         is_secret: None,
         args: &[],
@@ -125,6 +129,25 @@ pub enum Route {
     Cursor,
     /// The node itself; no shard.
     Node,
+}
+
+/// How an effect with keys of several shards becomes effects of one shard each.
+#[derive(Clone, Copy)]
+pub enum Split {
+    /// Whatever the changed keys hold is written out whole.
+    Values,
+    /// Each shard gets the command `name` with its own keys, each with the `step - 1` arguments behind it; the keys begin behind the
+    /// command's name and take all arguments.
+    PerKey { name: &'static [u8], step: usize, keys: SplitKeys },
+    /// What the command did to each key is said with other commands.
+    By(fn(&mut Division<'_>, Args<'_>)),
+}
+
+/// Which keys an effect is divided for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SplitKeys {
+    All,
+    Changed,
 }
 
 /// How the replies of all shards become one.

@@ -40,4 +40,9 @@ pub fn commands() -> impl Iterator<Item = &'static ShardCommand> {
 }
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
+
+#[cfg(test)]
+mod effect_tests;
+#[cfg(test)]
+mod replay_tests;

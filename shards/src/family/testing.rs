@@ -2,6 +2,7 @@
 
 use super::{ShardCommand, commands};
 use crate::command::{Args, ArgsBuf};
+use crate::effects::{Effect, Effects};
 use crate::keyspace::serve::Served;
 use crate::keyspace::waiters::{Awaited, Waiter, awaited_keys};
 use crate::keyspace::{ClientId, KeyHasher};
@@ -22,7 +23,12 @@ pub struct Session {
 
 impl Session {
     pub fn new() -> Self {
-        let mut shard = Shard::new(KeyHasher::new([1, 2, 3, 4], 1), 16, Settings::default(), 42);
+        Session::of_shards(1)
+    }
+
+    /// A session on a shard of a node that has so many.
+    pub fn of_shards(shards: u16) -> Self {
+        let mut shard = Shard::new(KeyHasher::new([1, 2, 3, 4], shards), 16, Settings::default(), 42);
         shard.effects.enabled = true;
         Session { shard, now: 1_700_000_000_000, db: 0, resp3: false, awaited: None }
     }
@@ -69,6 +75,15 @@ impl Session {
     /// As [`Session::block`], for a client that must be served on its own core if `remote`. Its claim is returned.
     pub fn block_as(&mut self, client: u64, line: &str, remote: bool) -> Arc<AtomicBool> {
         assert_eq!(self.run(line), "(waits)", "reply to {line}");
+        self.wait_as(client, line, remote)
+    }
+
+    /// The command that has just asked to wait does so.
+    pub fn wait_on(&mut self, client: u64, line: &str) {
+        self.wait_as(client, line, false);
+    }
+
+    fn wait_as(&mut self, client: u64, line: &str, remote: bool) -> Arc<AtomicBool> {
         let args = words(line);
         let command = lookup(args.args()).expect("the command has just been run");
         let keys: Vec<_> = awaited_keys(&command.spec, args.args()).iter().map(|&at| args.args().at(at).to_vec()).collect();
@@ -112,10 +127,50 @@ impl Session {
 
     /// The effects since the last call, as command lines.
     pub fn effects(&mut self) -> Vec<String> {
-        let show =
-            |args: ArgsBuf| args.args().iter().map(|a| String::from_utf8_lossy(a).into_owned()).collect::<Vec<_>>().join(" ");
-        self.shard.effects.take().into_iter().map(|(_, args)| show(args)).collect()
+        shown_effects(&self.shard.effects.take())
     }
+
+    /// As [`Session::effects`], as they stand in a log that has database 0 selected.
+    pub fn log(&mut self) -> Vec<String> {
+        let effects = self.shard.effects.take();
+        let (mut bytes, mut selected) = (Vec::new(), Some(0));
+        effects.write_log(&mut selected, &mut bytes);
+        let mut read = Effects::default();
+        read.push_written(0, |out, ended| {
+            for command in commands_in(&bytes) {
+                out.extend_from_slice(command);
+                ended(out.len());
+            }
+        });
+        shown_effects(&read)
+    }
+}
+
+/// Cuts RESP into commands, by their numbers and lengths.
+fn commands_in(mut bytes: &[u8]) -> Vec<&[u8]> {
+    let mut commands = Vec::new();
+    while !bytes.is_empty() {
+        let number = |line: &[u8]| String::from_utf8_lossy(&line[1..]).trim_end().parse::<usize>().expect("a number");
+        let mut at = memchr::memchr(b'\n', bytes).expect("a line") + 1;
+        for _ in 0..number(&bytes[..at]) {
+            let end = at + memchr::memchr(b'\n', &bytes[at..]).expect("a line") + 1;
+            at = end + number(&bytes[at..end]) + 2;
+        }
+        let (command, rest) = bytes.split_at(at);
+        commands.push(command);
+        bytes = rest;
+    }
+    commands
+}
+
+/// Effects as command lines.
+pub fn shown_effects(effects: &Effects) -> Vec<String> {
+    let mut ranges = Vec::new();
+    let mut show = |effect: Effect<'_>| {
+        let args = effect.args(&mut ranges);
+        args.iter().map(|a| String::from_utf8_lossy(a).into_owned()).collect::<Vec<_>>().join(" ")
+    };
+    effects.iter().map(&mut show).collect()
 }
 
 /// A reply with CR LF shown as one space.

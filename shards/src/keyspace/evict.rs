@@ -11,9 +11,8 @@
 
 use super::Key;
 use super::entry::Entry;
-use crate::command::ArgsBuf;
 use crate::settings::{EvictionPolicy, NotifyFlags};
-use crate::shard::{Shard, lru_idle_seconds};
+use crate::shard::{Shard, deletion, lru_idle_seconds};
 use crate::table::Cursor;
 
 /// Candidates that are kept between evictions.
@@ -184,7 +183,8 @@ impl Shard {
             self.push_event(NotifyFlags::EVICTED, "evicted", db, key.bytes);
         }
         if self.effects.enabled {
-            self.effects.push(db, ArgsBuf::from_slices(&[b"DEL", key.bytes]));
+            let command = deletion(self.settings.lazyfree_lazy_eviction);
+            self.effects.push(db, None, [command, key.bytes].into_iter());
         }
     }
 }
@@ -192,6 +192,7 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::family::testing::shown_effects;
     use crate::keyspace::{Expiry, KeyHasher, NewValue};
     use crate::random::Random;
     use crate::settings::Settings;
@@ -327,6 +328,20 @@ mod tests {
         }
         let hot = (0..1_000).filter(|&i| present(&shard, 0, i)).count();
         assert!(hot >= 995, "{hot} of 1000 hot keys survived");
+    }
+
+    #[test]
+    fn an_eviction_is_logged_by_the_lazyfree_setting_as_an_effect_of_its_own() {
+        for (lazy, wanted) in [(false, "DEL"), (true, "UNLINK")] {
+            let mut shard = shard(EvictionPolicy::AllkeysRandom);
+            shard.settings.lazyfree_lazy_eviction = lazy;
+            shard.effects.enabled = true;
+            add(&mut shard, 0, 1, None, 0);
+            add(&mut shard, 3, 2, None, 0);
+            while shard.evict_one(0) {}
+            assert_eq!(shown_effects(&shard.effects), [format!("{wanted} key:1"), format!("{wanted} key:2")]);
+            assert!(shard.effects.iter().all(|effect| effect.opens_group));
+        }
     }
 
     #[test]

@@ -69,7 +69,7 @@ fn bitop(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
         x.store(&key, NewValue::Object(Object::String(Box::new(result))), Expiry::Clear);
         x.changed(&key);
         x.event(NotifyFlags::STRING, "set", &key);
-    } else if x.delete(&key) {
+    } else if x.delete_even_expired(&key) {
         x.changed(&key);
         x.event(NotifyFlags::GENERIC, "del", &key);
     }

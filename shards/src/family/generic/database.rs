@@ -60,7 +60,7 @@ pub static FLUSHDB: ShardCommand = Command {
 fn flushdb(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     check_mode(a)?;
     let removed = x.shard.flush(x.db);
-    flushed(x, a, r, removed);
+    flushed(x, r, removed);
     Ok(())
 }
 
@@ -92,7 +92,7 @@ pub static FLUSHALL: ShardCommand = Command {
 fn flushall(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     check_mode(a)?;
     let removed = (0..x.shard.dbs.len()).map(|db| x.shard.flush(db)).sum();
-    flushed(x, a, r, removed);
+    flushed(x, r, removed);
     Ok(())
 }
 
@@ -102,10 +102,9 @@ fn check_mode(a: Args<'_>) -> CommandResult {
 }
 
 /// Flushing has its effect also where there was nothing to flush, as followers may know more.
-fn flushed(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>, removed: usize) {
+fn flushed(x: &mut Exec<'_>, r: &mut Reply<'_>, removed: usize) {
     x.count_changes(removed as u64);
-    let words: Vec<&[u8]> = a.iter().collect();
-    x.effect(&words);
+    x.effect_is_own_text();
     r.ok();
 }
 

@@ -175,8 +175,9 @@ fn restore(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     let body = checked_body(a.at(3)).ok_or(Error::Text("ERR DUMP payload version or checksum are wrong"))?;
     let value = decoded(x, body)?;
     let base_ms = if options.absolute { 0 } else { x.now };
-    let expiry = (ttl_ms != 0).then(|| ttl_ms.saturating_add(base_ms));
-    let replaced = options.replace && x.delete(&key);
+    // As in Redis, a time beyond all reach wraps round into the past.
+    let expiry = (ttl_ms != 0).then(|| ttl_ms.wrapping_add(base_ms));
+    let replaced = options.replace && x.delete_even_expired(&key);
     r.ok();
     if expiry.is_some_and(|at_ms| at_ms <= x.now) {
         if replaced {
@@ -189,7 +190,9 @@ fn restore(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     let mut entry = value.into_entry(key.bytes, expiry);
     entry.set_access(options.access(x));
     x.put(&key, entry);
-    if let (Some(at_ms), false) = (expiry, options.absolute) {
+    if let (Some(at_ms), false) = (expiry, options.absolute)
+        && x.wants_effects()
+    {
         let mut digits = itoa::Buffer::new();
         let mut effect: Vec<&[u8]> = a.iter().collect();
         effect[2] = digits.format(at_ms).as_bytes();

@@ -7,6 +7,7 @@ use crate::exec::Exec;
 use crate::number::parse_i64;
 use crate::reply::Reply;
 use crate::settings::NotifyFlags;
+use crate::shard::deletion;
 
 pub static EXPIRE: ShardCommand = Command {
     spec: Spec {
@@ -207,7 +208,7 @@ fn set_expiry(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>, unit: Unit, base
     if at_ms <= x.now {
         x.delete(&key);
         x.changed(&key);
-        x.effect(&[b"DEL", key.bytes]);
+        x.effect(&[deletion(x.settings().lazyfree_lazy_expire), key.bytes]);
         x.event(NotifyFlags::GENERIC, "del", &key);
         return Ok(());
     }

@@ -16,7 +16,7 @@ pub static RANDOMKEY: ShardCommand = Command {
         group: Group::Generic,
         summary: "Names a key drawn at random.",
         arity: 1,
-        flags: Flags::READONLY,
+        flags: Flags::READONLY.with(Flags::TOUCHES_ARBITRARY_KEYS),
         acl: AclCategory::KEYSPACE,
         tips: &["request_policy:all_shards", "nondeterministic_output"],
         route: Route::AllShards(Merge::Random),
@@ -79,7 +79,7 @@ pub static SCAN: ShardCommand = Command {
         summary: "Lists the keys of the database piece by piece.",
         complexity: "O(1) per call, O(N) for a whole round",
         arity: -2,
-        flags: Flags::READONLY,
+        flags: Flags::READONLY.with(Flags::TOUCHES_ARBITRARY_KEYS),
         acl: AclCategory::KEYSPACE,
         tips: &["nondeterministic_output", "request_policy:special"],
         args: &[

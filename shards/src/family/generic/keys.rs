@@ -1,7 +1,9 @@
 //! Deleting, counting, renaming, copying and moving keys.
 
 use super::super::ShardCommand;
-use crate::command::{AclCategory, Arg, ArgFlags, ArgKind, Args, Command, Flags, Group, KeyAccess, KeySpec, Spec};
+use crate::command::{
+    AclCategory, Arg, ArgFlags, ArgKind, Args, Command, Flags, Group, KeyAccess, KeySpec, Spec, Split, SplitKeys,
+};
 use crate::error::{CommandResult, Error};
 use crate::exec::Exec;
 use crate::keyspace::{NewValue, OwnedEntry, Value};
@@ -21,6 +23,7 @@ pub static DEL: ShardCommand = Command {
         acl: AclCategory::KEYSPACE,
         keys: &[KeySpec::range(1, -1, 1, KeyAccess::RM.with(KeyAccess::DELETE))],
         tips: &["request_policy:multi_shard", "response_policy:agg_sum"],
+        split: Split::PerKey { name: b"DEL", step: 1, keys: SplitKeys::Changed },
         args: &[Arg::new("key", ArgKind::Key(0)).flags(ArgFlags::MULTIPLE)],
         ..Spec::DEFAULT
     },
@@ -39,6 +42,7 @@ pub static UNLINK: ShardCommand = Command {
         acl: AclCategory::KEYSPACE,
         keys: &[KeySpec::range(1, -1, 1, KeyAccess::RM.with(KeyAccess::DELETE))],
         tips: &["request_policy:multi_shard", "response_policy:agg_sum"],
+        split: Split::PerKey { name: b"UNLINK", step: 1, keys: SplitKeys::Changed },
         args: &[Arg::new("key", ArgKind::Key(0)).flags(ArgFlags::MULTIPLE)],
         ..Spec::DEFAULT
     },

@@ -367,7 +367,7 @@ fn store(x: &mut Exec<'_>, plan: &Plan<'_>, elements: &Texts, chosen: &[u32], na
         x.store(&key, NewValue::Object(Object::List(Box::new(list))), Expiry::Clear);
         x.changed_by(&key, len as u64);
         x.event(NotifyFlags::LIST, "sortstore", &key);
-    } else if x.delete(&key) {
+    } else if x.delete_even_expired(&key) {
         x.changed(&key);
         x.event(NotifyFlags::GENERIC, "del", &key);
     }

@@ -100,7 +100,7 @@ fn pfcount(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     sketch::remember_count(value, count);
     x.changed(&key);
     // The remembered count is a part of the value, so it is sent on like a change.
-    x.effect(&[b"PFCOUNT", key.bytes]);
+    x.effect_is_own_text();
     r.integer(count as i64);
     Ok(())
 }

@@ -1,13 +1,14 @@
 //! Moving one element from a list to a list, which may be the same: LMOVE, RPOPLPUSH, and their forms that wait for an element.
 
 use super::{ENDS, ShardCommand, end_of, limit, push_event, taken, write_item};
-use crate::command::{AclCategory, Arg, ArgKind, Args, Command, Flags, Group, KeyAccess, KeySpec, Spec};
+use crate::command::{AclCategory, Arg, ArgKind, Args, Command, Flags, Group, KeyAccess, KeySpec, Spec, Split};
 use crate::error::{CommandResult, Error};
 use crate::exec::Exec;
 use crate::family::blocking::timeout_ms;
 use crate::keyspace::waiters::{Awaited, TimeoutReply, Wait};
-use crate::keyspace::{Expiry, NewValue};
+use crate::keyspace::{Expiry, NewValue, Value};
 use crate::reply::Reply;
+use crate::split::Division;
 use crate::value::chunk::End;
 use crate::value::{List, Object};
 
@@ -36,10 +37,23 @@ pub static LMOVE: ShardCommand = Command {
             Arg::new("wherefrom", ENDS),
             Arg::new("whereto", ENDS),
         ],
+        split: Split::By(|division, a| {
+            if let (Ok(from), Ok(to)) = (end_of(a, 3), end_of(a, 4)) {
+                split_shift(division, a, from, to);
+            }
+        }),
         ..MOVE
     },
     run: lmove,
 };
+
+/// The element is where it was put.
+fn split_shift(division: &mut Division<'_>, a: Args<'_>, from: End, to: End) {
+    let Some(Value::List(list)) = division.held(a.at(2)) else { return };
+    let Some(element) = list.get(if to == End::Front { 0 } else { -1 }, |item| item.to_vec()) else { return };
+    division.push(&[if from == End::Front { b"LPOP" } else { b"RPOP" }, a.at(1)]);
+    division.push(&[if to == End::Front { b"LPUSH" } else { b"RPUSH" }, a.at(2), &element]);
+}
 
 fn lmove(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     let (from, to) = (end_of(a, 3)?, end_of(a, 4)?);
@@ -56,6 +70,7 @@ pub static RPOPLPUSH: ShardCommand = Command {
         summary: "Moves the last element of a list to the front of another.",
         arity: 3,
         args: &[Arg::new("source", ArgKind::Key(0)), Arg::new("destination", ArgKind::Key(1))],
+        split: Split::By(|division, a| split_shift(division, a, End::Back, End::Front)),
         deprecated: Some(("6.2.0", "`LMOVE` with the `RIGHT` and `LEFT` arguments")),
         ..MOVE
     },
@@ -91,7 +106,10 @@ fn blmove(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     let (from, to) = (end_of(a, 3)?, end_of(a, 4)?);
     let timeout_ms = timeout_ms(a.at(5), x.now)?;
     if shift(x, a, from, to, r)? {
-        x.effect(&[b"LMOVE", a.at(1), a.at(2), a.at(3), a.at(4)]);
+        // Redis spells the ends itself when it serves a client that has waited.
+        let word = |end: End| if end == End::Front { &b"left"[..] } else { b"right" };
+        let ends = if x.is_served() { [word(from), word(to)] } else { [a.at(3), a.at(4)] };
+        x.effect_of(&LMOVE.spec, &[b"LMOVE", a.at(1), a.at(2), ends[0], ends[1]]);
     } else {
         wait(x, timeout_ms, r);
     }
@@ -119,7 +137,7 @@ pub static BRPOPLPUSH: ShardCommand = Command {
 fn brpoplpush(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     let timeout_ms = timeout_ms(a.at(3), x.now)?;
     if shift(x, a, End::Back, End::Front, r)? {
-        x.effect(&[b"RPOPLPUSH", a.at(1), a.at(2)]);
+        x.effect_of(&RPOPLPUSH.spec, &[b"RPOPLPUSH", a.at(1), a.at(2)]);
     } else {
         wait(x, timeout_ms, r);
     }

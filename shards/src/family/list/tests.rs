@@ -296,7 +296,7 @@ fn a_served_move_serves_the_next() {
     s.block(5, "BLPOP b 0");
     s.run("RPUSH a 1 2");
     assert_eq!(s.serve(), ["2: $1 1", "3: $1 1", "4: *2 $1 c $1 1"]);
-    assert_eq!(s.effects(), ["RPUSH a 1 2", "LMOVE a b LEFT RIGHT", "RPOPLPUSH b c", "LPOP c"]);
+    assert_eq!(s.effects(), ["RPUSH a 1 2", "LMOVE a b left right", "RPOPLPUSH b c", "LPOP c"]);
     s.check(&[("LRANGE a 0 -1", "*1 $1 2")]);
     // A move from a list to itself leaves it to the next.
     s.block(6, "BLMOVE r r LEFT RIGHT 0");

@@ -257,7 +257,7 @@ fn store(x: &mut Exec<'_>, destination: &[u8], result: Set, event: &'static str,
         x.store(&key, NewValue::Object(Object::Set(result)), Expiry::Clear);
         x.changed(&key);
         x.event(NotifyFlags::SET, event, &key);
-    } else if x.delete(&key) {
+    } else if x.delete_even_expired(&key) {
         x.changed(&key);
         x.event(NotifyFlags::GENERIC, "del", &key);
     }

@@ -1,7 +1,7 @@
 //! Commands on the members of one set: SADD, SREM, SMOVE, SCARD, SISMEMBER, SMISMEMBER, SMEMBERS, SSCAN.
 
 use super::{READ, edit};
-use crate::command::{AclCategory, Arg, ArgFlags, ArgKind, Args, Command, Flags, Group, KeyAccess, KeySpec, Spec};
+use crate::command::{AclCategory, Arg, ArgFlags, ArgKind, Args, Command, Flags, Group, KeyAccess, KeySpec, Spec, Split};
 use crate::error::CommandResult;
 use crate::exec::Exec;
 use crate::family::ShardCommand;
@@ -9,6 +9,7 @@ use crate::family::elements::bulk_item;
 use crate::family::scan::{ScanOptions, ScanReply, parse_cursor};
 use crate::reply::Reply;
 use crate::settings::NotifyFlags;
+use crate::split::Division;
 use crate::table::Cursor;
 use crate::value::set::Set;
 
@@ -95,19 +96,32 @@ pub static SMOVE: ShardCommand = Command {
             Arg::new("destination", ArgKind::Key(1)),
             Arg::new("member", ArgKind::String),
         ],
+        split: Split::By(split_smove),
         ..Spec::DEFAULT
     },
     run: smove,
 };
 
+fn split_smove(division: &mut Division<'_>, a: Args<'_>) {
+    for (command, name) in [(&b"SREM"[..], a.at(1)), (b"SADD", a.at(2))] {
+        if division.has_changed(name) {
+            division.push(&[command, name, a.at(3)]);
+        }
+    }
+}
+
 fn smove(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     let (source, destination, member) = (x.key(a.at(1)), x.key(a.at(2)), a.at(3));
-    let Some(set) = x.set_mut(&source)? else {
+    let is_member = x.set_mut(&source).map(|set| set.map(|set| set.contains(member)));
+    // As in Redis, the destination is looked up first: it may have expired.
+    let there = x.exists(&destination);
+    let Some(is_member) = is_member? else {
         r.integer(0);
         return Ok(());
     };
-    let is_member = set.contains(member);
-    x.set_mut(&destination)?;
+    if there {
+        x.set_mut(&destination)?;
+    }
     if !is_member || source.bytes == destination.bytes {
         r.integer(i64::from(is_member));
         return Ok(());

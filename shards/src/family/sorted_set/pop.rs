@@ -275,6 +275,9 @@ fn pop_first_of(
     r: &mut Reply<'_>,
 ) -> Result<bool, Error> {
     for name in keys.iter() {
+        if !x.may_serve(name) {
+            continue;
+        }
         let key = x.key(name);
         if x.sorted_set_mut(&key)?.is_none() {
             continue;

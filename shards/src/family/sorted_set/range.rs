@@ -300,7 +300,7 @@ pub(in crate::family) fn store_result(
         x.store(target, NewValue::Object(Object::SortedSet(result)), Expiry::Clear);
         x.changed(target);
         x.event(NotifyFlags::ZSET, event, target);
-    } else if x.delete(target) {
+    } else if x.delete_even_expired(target) {
         x.changed(target);
         x.event(NotifyFlags::GENERIC, "del", target);
     }

@@ -265,3 +265,14 @@ fn thresholds_events_and_effects() {
         ["ZINCRBY z 1 a", "ZREM z a b none", "ZREM z c", "ZREMRANGEBYRANK t 0 -1", "ZUNIONSTORE long 1 none"]
     );
 }
+
+/// A client that waited was answered WRONGTYPE, and lost its place, when another of its keys had become a hash meanwhile.
+#[test]
+fn a_served_client_takes_from_the_key_that_was_filled() {
+    let mut s = Session::new();
+    s.block(2, "BZPOPMIN other z 0");
+    s.block(3, "BZMPOP 0 2 other z MAX COUNT 2");
+    s.check(&[("HSET other f v", ":1"), ("ZADD z 1 a 2 b 3 c", ":3")]);
+    assert_eq!(s.serve(), ["2: *3 $1 z $1 a $1 1", "3: *2 $1 z *2 *2 $1 c $1 3 *2 $1 b $1 2"]);
+    assert_eq!(s.effects(), ["HSET other f v", "ZADD z 1 a 2 b 3 c", "ZPOPMIN z", "ZPOPMAX z 2"]);
+}

@@ -8,6 +8,7 @@ use crate::keyspace::Key;
 use crate::number::parse_i64;
 use crate::reply::Reply;
 use crate::settings::NotifyFlags;
+use crate::shard::deletion;
 
 pub static GET: ShardCommand = Command {
     spec: Spec {
@@ -84,17 +85,18 @@ fn getdel(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
         None => r.null(),
         Some(value) => {
             write_string(value, r)?;
-            delete_read(x, &key);
+            let lazy = x.settings().lazyfree_lazy_user_del;
+            delete_read(x, &key, lazy);
         }
     }
     Ok(())
 }
 
 /// Deletes a key that has just been read.
-fn delete_read(x: &mut Exec<'_>, key: &Key<'_>) {
+fn delete_read(x: &mut Exec<'_>, key: &Key<'_>, lazy: bool) {
     x.delete(key);
     x.changed(key);
-    x.effect(&[b"DEL", key.bytes]);
+    x.effect(&[deletion(lazy), key.bytes]);
     x.event(NotifyFlags::GENERIC, "del", key);
 }
 
@@ -146,7 +148,10 @@ fn getex(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
         }
     }
     match (expiry?, options.expiry) {
-        (Some(at_ms), Some(given)) if given.is_absolute() && at_ms <= x.now => delete_read(x, &key),
+        (Some(at_ms), Some(given)) if given.is_absolute() && at_ms <= x.now => {
+            let lazy = x.settings().lazyfree_lazy_expire;
+            delete_read(x, &key, lazy);
+        }
         (Some(at_ms), _) => {
             x.set_expiry(&key, Some(at_ms));
             x.changed(&key);

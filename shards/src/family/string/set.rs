@@ -2,7 +2,8 @@
 
 use super::{ExpiryForm, GivenExpiry, PREFETCHED, ShardCommand, prefetched, store_string, write_or_null};
 use crate::command::{
-    AclCategory, Arg, ArgFlags, ArgKind, Args, Command, Flags, Group, InvalidKeys, KeyAccess, KeySpec, KeyUse, Spec,
+    AclCategory, Arg, ArgFlags, ArgKind, Args, Command, Flags, Group, InvalidKeys, KeyAccess, KeySpec, KeyUse, Spec, Split,
+    SplitKeys,
 };
 use crate::error::{CommandResult, Error};
 use crate::exec::Exec;
@@ -125,7 +126,7 @@ fn set(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
         return Ok(());
     }
     set_to(x, &key, a.at(2), expiry);
-    if options.get && options.expiry.is_none() {
+    if options.get && options.expiry.is_none() && x.wants_effects() {
         let without_get = a.iter().enumerate().filter(|(at, arg)| *at < 3 || !arg.eq_ignore_ascii_case(b"get"));
         x.effect(&without_get.map(|(_, arg)| arg).collect::<Vec<_>>());
     }
@@ -140,7 +141,9 @@ fn set_to(x: &mut Exec<'_>, key: &Key<'_>, bytes: &[u8], expiry: Expiry) {
     store_string(x, key, bytes, expiry);
     x.event(NotifyFlags::STRING, "set", key);
     if let Expiry::At(at_ms) = expiry {
-        x.effect(&[b"SET", key.bytes, bytes, b"PXAT", itoa::Buffer::new().format(at_ms).as_bytes()]);
+        if x.wants_effects() {
+            x.effect(&[b"SET", key.bytes, bytes, b"PXAT", itoa::Buffer::new().format(at_ms).as_bytes()]);
+        }
         x.event(NotifyFlags::GENERIC, "expire", key);
     }
 }
@@ -253,6 +256,7 @@ pub static MSET: ShardCommand = Command {
         acl: AclCategory::STRING,
         keys: &[KeySpec::range(1, -1, 2, KeyAccess::OW.with(KeyAccess::UPDATE))],
         tips: &["request_policy:multi_shard", "response_policy:all_succeeded"],
+        split: Split::PerKey { name: b"MSET", step: 2, keys: SplitKeys::All },
         args: &[Arg::new("key_value", ArgKind::Block(&[Arg::new("key", ArgKind::Key(0)), Arg::new("value", ArgKind::String)]))
             .flags(ArgFlags::MULTIPLE)],
         ..Spec::DEFAULT
@@ -290,6 +294,7 @@ pub static MSETNX: ShardCommand = Command {
         acl: AclCategory::STRING,
         keys: &[KeySpec::range(1, -1, 2, KeyAccess::OW.with(KeyAccess::INSERT))],
         tips: &["request_policy:multi_shard", "response_policy:agg_min"],
+        split: Split::PerKey { name: b"MSET", step: 2, keys: SplitKeys::All },
         args: &[Arg::new("key_value", ArgKind::Block(&[Arg::new("key", ArgKind::Key(0)), Arg::new("value", ArgKind::String)]))
             .flags(ArgFlags::MULTIPLE)],
         ..Spec::DEFAULT
