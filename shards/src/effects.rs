@@ -94,6 +94,17 @@ impl Effects {
         self.mark(effect.db, effect.spec);
     }
 
+    /// Adds the effects of another buffer, which is emptied: to the group under way here, or else in the groups they are in.
+    pub fn append(&mut self, other: &mut Effects) {
+        let shift = self.bytes.len();
+        self.bytes.extend_from_slice(&other.bytes);
+        for mark in &other.index {
+            let opens_group = if self.depth == 0 { mark.opens_group } else { std::mem::take(&mut self.fresh) };
+            self.index.push(Mark { end: mark.end + shift, opens_group, ..*mark });
+        }
+        other.clear();
+    }
+
     #[inline]
     fn mark(&mut self, db: usize, spec: Option<&'static Spec>) {
         let opens_group = self.depth == 0 || self.fresh;
@@ -264,6 +275,30 @@ mod tests {
         let wanted = ["SET a", "SET b", "SELECT 2", "MULTI", "DEL c", "SET c", "SELECT 1", "SET d", "EXEC", "DEL e", "DEL f"];
         assert_eq!(lines(&effects, Some(0)), wanted);
         assert_eq!(lines(&effects, None)[..2], ["SELECT 0", "SET a"]);
+    }
+
+    #[test]
+    fn appended_effects_keep_their_groups_or_join_one() {
+        let two_groups = || {
+            let mut effects = Effects::default();
+            push(&mut effects, 0, "SET b");
+            effects.begin();
+            push(&mut effects, 0, "SET c");
+            push(&mut effects, 0, "SET d");
+            effects.end();
+            effects
+        };
+        let mut effects = Effects::default();
+        push(&mut effects, 0, "SET a");
+        let mut other = two_groups();
+        effects.append(&mut other);
+        assert!(other.is_empty());
+        assert_eq!(lines(&effects, Some(0)), ["SET a", "SET b", "MULTI", "SET c", "SET d", "EXEC"]);
+        effects.clear();
+        effects.begin();
+        effects.append(&mut two_groups());
+        effects.end();
+        assert_eq!(lines(&effects, Some(0)), ["MULTI", "SET b", "SET c", "SET d", "EXEC"]);
     }
 
     #[test]
