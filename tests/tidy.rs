@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["reactor"],
     &["dispatch"],
     &["commands"],
-    &["core", "coordinator"],
+    &["core", "coordinator", "persistence"],
     &["client", "acl"],
     &["protocol", "config", "observe"],
 ];
