@@ -5,15 +5,15 @@
 //! come and never with what a length claims. The [`Skipper`] remembers where it stands in such a token.
 
 use super::super::{CodecError, Reader, ValueLimits, decode_value};
-use super::skip::{STRING_BYTES_MAX, Skipper, Step, form};
+use super::skip::{STRING_BYTES_MAX, Skipper, Step, form, short_record};
 use super::writer::{Access, attributes};
 use super::{CHECKSUM_BYTES, CHECKSUM_SINCE, Cause, Checksum, FileError, HEADER_BYTES, MAGIC, Reading, VERSIONS_READ, opcode};
-use crate::codec::crc64::crc64;
+use crate::codec::crc64::{CRC_BLOCK, crc64};
 use crate::keyspace::OwnedEntry;
 use std::borrow::Cow;
 
-/// Bytes whose checksum is computed at once, while they are in the cache.
-const CHECKSUM_STRIDE: usize = 32 << 10;
+/// Bytes whose checksum is computed at once, while they are in the cache: whole blocks of its lanes.
+const CHECKSUM_STRIDE: usize = 4 * CRC_BLOCK;
 /// Bytes that are at least copied for a token that goes over a chunk's end; what is too much is given back.
 const GATHER_MIN: usize = 4096;
 /// A buffer larger than this is freed after its token.
@@ -23,6 +23,9 @@ const STREAM_TYPES: [u8; 3] = [15, 19, 21];
 const MODULE_TYPES: [u8; 2] = [6, 7];
 /// What stands before the time at which a module's data is loaded.
 const MODULE_WHEN: u64 = 2;
+
+/// An error inside the reader: small while all goes well.
+type Fault = Box<FileError>;
 
 /// What a file holds, in its order.
 #[derive(Debug)]
@@ -131,7 +134,7 @@ impl<'a> Records<'a> {
         let error = |cause| FileError::new(0, Reading::Type, cause);
         let (head, mut rest) = self.batch.split_first_chunk::<8>().ok_or(error(Cause::Incomplete))?;
         loop {
-            let Step::Done(len) = self.cutter.cut(rest, 0)? else { return Err(error(Cause::Incomplete)) };
+            let Step::Done(len) = self.cutter.cut(rest, 0).map_err(|fault| *fault)? else { return Err(error(Cause::Incomplete)) };
             let (token, after) = rest.split_at(len);
             rest = after;
             if self.cutter.attribute(token) {
@@ -178,16 +181,14 @@ struct Cutter {
 impl Cutter {
     /// How far the token goes at whose beginning `input` stands. `offset` is the token's place in the file.
     #[inline]
-    fn cut(&mut self, input: &[u8], offset: u64) -> Result<Step, FileError> {
+    fn cut(&mut self, input: &[u8], offset: u64) -> Result<Step, Fault> {
         let Some(&first) = input.first() else { return Ok(Step::Need(1)) };
         if self.inside.is_none() {
-            let Some(form) = form(first) else {
-                let cause = match first {
-                    opcode::FUNCTION_BEFORE_RELEASE => Cause::FunctionBeforeRelease,
-                    _ => Cause::Value(CodecError::UnknownType(first)),
-                };
-                return Err(FileError { value_type: self.value_type, ..FileError::new(offset + 1, Reading::Type, cause) });
-            };
+            if let Some(len) = short_record(input) {
+                self.value_type = Some(first);
+                return Ok(Step::Done(len));
+            }
+            let Some(form) = form(first) else { return Err(self.no_form(first, offset)) };
             self.skipper.begin(form);
             self.inside = Some(first);
             if first < opcode::SLOT_INFO {
@@ -200,11 +201,21 @@ impl Cutter {
                 Ok(Step::Done(len))
             }
             Ok(need) => Ok(need),
-            Err(what) => Err(self.error(input, offset, Cause::Value(CodecError::Damaged(what)))),
+            Err(what) => Err(Box::new(self.error(input, offset, Cause::Value(CodecError::Damaged(what))))),
         }
     }
 
+    #[cold]
+    fn no_form(&self, first: u8, offset: u64) -> Fault {
+        let cause = match first {
+            opcode::FUNCTION_BEFORE_RELEASE => Cause::FunctionBeforeRelease,
+            _ => Cause::Value(CodecError::UnknownType(first)),
+        };
+        Box::new(FileError { value_type: self.value_type, ..FileError::new(offset + 1, Reading::Type, cause) })
+    }
+
     /// An error at the place where the skipper stopped in the token `input`.
+    #[cold]
     fn error(&self, input: &[u8], offset: u64, cause: Cause) -> FileError {
         let Some(first) = self.inside else {
             return FileError { value_type: self.value_type, ..FileError::new(offset, Reading::Type, cause) };
@@ -269,7 +280,13 @@ impl Cutter {
             }
             opcode::END => return Ok(None),
             value_type => {
-                let key = reader.string()?.into_bytes();
+                let key = match token.get(1) {
+                    Some(&len @ 0..0x40) => {
+                        reader.byte()?;
+                        Cow::Borrowed(reader.bytes(len.into())?)
+                    }
+                    _ => reader.string()?.into_bytes(),
+                };
                 let value = &token[reader.position()..];
                 // As in Redis, -1 stands for no expiry. A file has idle times or frequencies, never both.
                 let expiry_ms = self.expiry_ms.take().filter(|at_ms| *at_ms != -1);
@@ -375,8 +392,8 @@ impl FileReader {
     pub fn next<'a>(&'a mut self, chunk: &'a [u8]) -> Result<Option<Event<'a>>, FileError> {
         self.forget_used();
         let place = loop {
-            let Some(place) = self.token(chunk)? else { return Ok(None) };
-            if !self.take_in(place, chunk)? {
+            let Some(place) = self.token(chunk).map_err(|fault| *fault)? else { return Ok(None) };
+            if !self.take_in(place, chunk).map_err(|fault| *fault)? {
                 break place;
             }
         };
@@ -408,7 +425,7 @@ impl FileReader {
 
     /// Acts on a whole token; false if it is one that goes out as an event.
     #[inline]
-    fn take_in(&mut self, place: Place, chunk: &[u8]) -> Result<bool, FileError> {
+    fn take_in(&mut self, place: Place, chunk: &[u8]) -> Result<bool, Fault> {
         let token = bytes_at(place, chunk, &self.gathered);
         self.offset += token.len() as u64;
         match self.state {
@@ -444,7 +461,7 @@ impl FileReader {
 
     /// The next whole token; `None` when the chunk is used up.
     #[inline]
-    fn token(&mut self, chunk: &[u8]) -> Result<Option<Place>, FileError> {
+    fn token(&mut self, chunk: &[u8]) -> Result<Option<Place>, Fault> {
         if self.state == State::Done {
             return Ok(None);
         }
@@ -465,7 +482,7 @@ impl FileReader {
     }
 
     /// Adds to a token that came in parts.
-    fn gather(&mut self, chunk: &[u8]) -> Result<Option<Place>, FileError> {
+    fn gather(&mut self, chunk: &[u8]) -> Result<Option<Place>, Fault> {
         while let Some(rest) = chunk.get(self.at..).filter(|rest| !rest.is_empty()) {
             let missing = self.need.saturating_sub(self.gathered.len()).max(GATHER_MIN);
             let more = &rest[..rest.len().min(missing)];
@@ -495,7 +512,7 @@ impl FileReader {
     }
 
     #[inline]
-    fn cut(&mut self, input: &[u8]) -> Result<Step, FileError> {
+    fn cut(&mut self, input: &[u8]) -> Result<Step, Fault> {
         let fixed = match self.state {
             State::Header => HEADER_BYTES,
             State::Checksum => CHECKSUM_BYTES,
@@ -536,9 +553,9 @@ fn bytes_at<'a>(place: Place, chunk: &'a [u8], gathered: &'a [u8]) -> &'a [u8] {
 }
 
 /// The version in a header, read as C's atoi would.
-fn version(header: &[u8]) -> Result<u16, FileError> {
-    let error = |cause| FileError::new(HEADER_BYTES as u64, Reading::Header, cause);
-    let text = header.strip_prefix(MAGIC).ok_or(error(Cause::Signature))?.trim_ascii_start();
+fn version(header: &[u8]) -> Result<u16, Fault> {
+    let error = |cause| Box::new(FileError::new(HEADER_BYTES as u64, Reading::Header, cause));
+    let text = header.strip_prefix(MAGIC).ok_or_else(|| error(Cause::Signature))?.trim_ascii_start();
     let (is_negative, digits) = match text {
         [b'-', digits @ ..] => (true, digits),
         [b'+', digits @ ..] | digits => (false, digits),
@@ -546,7 +563,7 @@ fn version(header: &[u8]) -> Result<u16, FileError> {
     let digits = digits.iter().take_while(|byte| byte.is_ascii_digit());
     let number = digits.fold(0i64, |number, digit| number * 10 + i64::from(digit - b'0'));
     let number = if is_negative { -number } else { number };
-    u16::try_from(number).ok().filter(|version| VERSIONS_READ.contains(version)).ok_or(error(Cause::Version(number)))
+    u16::try_from(number).ok().filter(|version| VERSIONS_READ.contains(version)).ok_or_else(|| error(Cause::Version(number)))
 }
 
 fn end_of(token: &[u8], crc: u64, checksum: Checksum) -> End {

@@ -79,6 +79,26 @@ pub fn form(first: u8) -> Option<Form> {
     }))
 }
 
+/// The size of a token of the commonest form, a short key and a value that is one string not too long, if all of it has
+/// come. `None` leaves the question to the [`Skipper`].
+#[inline]
+pub fn short_record(token: &[u8]) -> Option<usize> {
+    let (&[kind, key_len], rest) = token.split_first_chunk::<2>()?;
+    if !matches!(kind, 0 | 9..=13 | 16 | 17 | 20) || key_len >= 0x40 {
+        return None;
+    }
+    let value = rest.get(usize::from(key_len)..)?;
+    let value_len = match *value {
+        [len @ 0..0x40, ..] => 1 + usize::from(len),
+        [high @ 0x40..0x80, low, ..] => 2 + (usize::from(high & 0x3F) << 8 | usize::from(low)),
+        [STRING_INT8, ..] => 2,
+        [STRING_INT16, ..] => 3,
+        [STRING_INT32, ..] => 5,
+        _ => return None,
+    };
+    (value_len <= value.len()).then_some(2 + usize::from(key_len) + value_len)
+}
+
 /// How far a token goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
@@ -319,6 +339,9 @@ mod tests {
             b"\x00\x01k\x05hello".to_vec(),
             b"\x00\x01k\xc0\x05".to_vec(),
             b"\x00\x01k\xc1\x05\x05".to_vec(),
+            b"\x11\x01k\xc2\x05\x05\x05\x05".to_vec(),
+            [&b"\x00\x01k\x41\x05"[..], &[b'x'; 0x105]].concat(),
+            [&b"\x00\x40\x41"[..], &[b'k'; 0x41], b"\x00"].concat(),
             b"\x00\xc2\x05\x05\x05\x05\xc3\x03\x40\x64abc".to_vec(),
             b"\x01\x01k\x02\x01a\x01b".to_vec(),
             b"\x02\x01k\x00".to_vec(),
@@ -345,6 +368,8 @@ mod tests {
         ];
         for token in tokens {
             assert_eq!(end_of(token), Ok(Step::Done(token.len())), "{}", token.escape_ascii());
+            assert!(short_record(token).is_none_or(|len| len == token.len()), "{}", token.escape_ascii());
+            (0..token.len()).for_each(|len| assert_eq!(short_record(&token[..len]), None));
             let more = [token, &b"more"[..]].concat();
             let mut skipper = Skipper::default();
             skipper.begin(form(token[0]).unwrap());
