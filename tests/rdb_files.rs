@@ -12,6 +12,9 @@ use std::process::{Command, Output};
 /// Databases that the data is spread over.
 const DBS: [u64; 3] = [0, 3, 15];
 
+/// What element number so-and-so adds to a command.
+type Words<'a> = &'a dyn Fn(usize, &[u8]) -> Vec<Vec<u8>>;
+
 /// Commands that make values of every type and encoding, small and large.
 fn data() -> Vec<Vec<Vec<u8>>> {
     let mut commands: Vec<Vec<Vec<u8>>> = Vec::new();
@@ -46,7 +49,7 @@ fn data() -> Vec<Vec<Vec<u8>>> {
         };
         let elements: Vec<Vec<u8>> = (0..elements).map(element).collect();
         let name = |kind: &str| format!("{kind}:{}", elements.len()).into_bytes();
-        let mut whole = |command: &str, kind: &str, with: &dyn Fn(usize, &[u8]) -> Vec<Vec<u8>>| {
+        let mut whole = |command: &str, kind: &str, with: Words<'_>| {
             let rest = elements.iter().enumerate().flat_map(|(i, element)| with(i, element));
             commands.push([command.as_bytes().to_vec(), name(kind)].into_iter().chain(rest).collect());
         };
