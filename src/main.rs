@@ -13,8 +13,9 @@ mod reactor;
 mod system;
 
 use std::ffi::OsString;
-use std::io::Read;
+use std::io::{BufWriter, Read};
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use config::command_line::{Exit, Invocation, invocation};
 use persistence::check_aof;
@@ -37,6 +38,12 @@ fn main() -> ExitCode {
         Ok(Invocation::CheckAof { program, arguments }) => {
             let (mut input, mut out) = (std::io::stdin().lock(), std::io::stdout().lock());
             ExitCode::from(check_aof::run(&program, &arguments, &mut input, &mut out, check_aof::preamble_unread))
+        }
+        Ok(Invocation::CheckRdb(file)) => {
+            let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as i64);
+            let mut out = BufWriter::new(std::io::stdout().lock());
+            let is_good = persistence::check_rdb::check_rdb(&file, now_ms, &mut out).unwrap_or(false);
+            ExitCode::from(u8::from(!is_good))
         }
         Ok(Invocation::Serve(launch)) => node::serve(*launch),
         Err(Exit { code: 0, message }) => {

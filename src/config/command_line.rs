@@ -1,7 +1,8 @@
 //! The command line: what the process was asked to be, from its name and its arguments.
 //!
-//! Owns the two ways of reading arguments. `--help`, `--version` and `--check-system` in first place are clap's;
-//! `--check-aof` in first place, or the name redis-check-aof, is that tool's; anything else is redis-server's own form, in which a first word without a dash is the file, `-` in first or last place reads
+//! Owns the two ways of reading arguments. `--help`, `--version`, `--check-system` and `--check-rdb` in first place are clap's;
+//! `--check-aof` in first place, and the names redis-check-aof and redis-check-rdb, are those tools'; anything else is redis-server's
+//! own form, in which a first word without a dash is the file, `-` in first or last place reads
 //! standard input, and `--directive value…` makes a line that is read after both. Nothing is printed and nothing ends here:
 //! [`invocation`] returns a [`Launch`], a check to run, or an [`Exit`].
 
@@ -43,6 +44,8 @@ pub enum Invocation {
         program: OsString,
         arguments: Vec<OsString>,
     },
+    /// The RDB file to check.
+    CheckRdb(OsString),
 }
 
 /// The end of the process before it began.
@@ -70,6 +73,9 @@ pub fn invocation(arguments: &[OsString], input: impl FnOnce() -> std::io::Resul
     let name = arguments.first().map(|name| Path::new(name).file_name().unwrap_or(name)).unwrap_or(OsStr::new("kvcore"));
     let rest = arguments.get(1..).unwrap_or_default();
     refuse_other_programs(name, rest)?;
+    if name.to_string_lossy().contains("redis-check-rdb") {
+        return check_rdb(arguments);
+    }
     if name.to_string_lossy().contains("redis-check-aof") {
         return Ok(Invocation::CheckAof { program: arguments[0].clone(), arguments: rest.to_vec() });
     }
@@ -113,12 +119,24 @@ fn refuse_other_programs(name: &OsStr, arguments: &[OsString]) -> Result<(), Exi
     let asked = |switch: &str| arguments.iter().any(|argument| argument == switch);
     let missing = if name.contains("redis-sentinel") || asked("--sentinel") {
         "Sentinel mode"
-    } else if name.contains("redis-check-rdb") || asked("--check-rdb") {
-        "Checking an RDB file"
     } else {
         return Ok(());
     };
     Err(Exit::refused(availability::not_available(missing)))
+}
+
+/// The arguments of redis-check-rdb: a file, or a question for the version.
+fn check_rdb(arguments: &[OsString]) -> Result<Invocation, Exit> {
+    match arguments {
+        [_, switch] if switch == "-v" || switch == "--version" => {
+            Err(Exit { code: 0, message: format!("redis-check-rdb {REDIS_VERSION}") })
+        }
+        [_, file] => Ok(Invocation::CheckRdb(file.clone())),
+        _ => {
+            let name = arguments.first().map_or("redis-check-rdb".into(), |name| name.to_string_lossy());
+            Err(Exit::refused(format!("Usage: {name} <rdb-file-name>")))
+        }
+    }
 }
 
 /// The version in the shape of redis-server's line.
@@ -128,7 +146,7 @@ pub fn version_line() -> String {
 }
 
 fn is_switch(argument: &OsStr) -> bool {
-    let known: [&[u8]; 6] = [b"-h", b"--help", b"-v", b"-V", b"--version", b"--check-system"];
+    let known: [&[u8]; 7] = [b"-h", b"--help", b"-v", b"-V", b"--version", b"--check-system", b"--check-rdb"];
     known.contains(&argument.as_bytes())
 }
 
@@ -138,6 +156,9 @@ fn switches(arguments: &[OsString]) -> Result<Invocation, Exit> {
     let matches = matches.map_err(|error| Exit { code: error.exit_code() as u8, message: error.render().to_string() })?;
     if matches.get_flag("version") {
         return Err(Exit { code: 0, message: version_line() });
+    }
+    if let Some(file) = matches.get_one::<OsString>("check-rdb") {
+        return Ok(Invocation::CheckRdb(file.clone()));
     }
     let role = matches.get_one::<Role>("role").copied().unwrap_or(Role::Store);
     Ok(Invocation::CheckSystem(role))
@@ -155,7 +176,8 @@ Examples:
   kvcore --check-system --role store        compare this machine with the tuning files; changes nothing
   kvcore --check-aof appendonlydir/appendonly.aof.manifest
   kvcore --check-aof --fix FILE             cut off what is unfinished or damaged, after asking
-  kvcore --check-aof --truncate-to-timestamp SECONDS FILE";
+  kvcore --check-aof --truncate-to-timestamp SECONDS FILE
+  kvcore --check-rdb dump.rdb               say whether a snapshot file is whole, and where it is not";
     Command::new("kvcore")
         .about("A Redis-compatible, thread-per-core in-memory server on io_uring")
         .override_usage("kvcore [CONFIG FILE] [--directive VALUE...] [-]")
@@ -182,6 +204,14 @@ Examples:
                 .value_parser(value_parser!(Role))
                 .requires("check-system")
                 .help("What the machine is for"),
+        )
+        .arg(
+            Arg::new("check-rdb")
+                .long("check-rdb")
+                .value_name("FILE")
+                .value_parser(value_parser!(OsString))
+                .conflicts_with("check-system")
+                .help("Check an RDB file as redis-check-rdb does; exit code 1 if something is wrong with it"),
         )
         .arg(Arg::new("version").short('v').short_alias('V').long("version").action(ArgAction::SetTrue).help("Print the version"))
 }
@@ -343,7 +373,6 @@ mod tests {
         for words in [
             &["redis-sentinel", "x.conf"][..],
             &["kvcore", "x.conf", "--sentinel"],
-            &["redis-check-rdb"],
             &["kvcore", "--cluster-enabled", "yes"],
             &["kvcore", "--tls-port", "6380"],
         ] {
@@ -387,5 +416,19 @@ mod tests {
         assert!(matches!(check(&["kvcore", "--check-system"]), Ok(Invocation::CheckSystem(Role::Store))));
         assert!(matches!(check(&["kvcore", "--check-system", "--role", "proxy"]), Ok(Invocation::CheckSystem(Role::Proxy))));
         assert_eq!(exit(&["kvcore", "--check-system", "--role", "x"]).code, 2);
+    }
+
+    #[test]
+    fn checking_an_rdb_file() {
+        for words in [&["kvcore", "--check-rdb", "dump.rdb"][..], &["/usr/bin/redis-check-rdb", "dump.rdb"]] {
+            let found = invocation(&arguments(words), || Ok(Vec::new()));
+            assert!(matches!(&found, Ok(Invocation::CheckRdb(file)) if file == "dump.rdb"), "{words:?}: {found:?}");
+        }
+        let version = Exit { code: 0, message: "redis-check-rdb 7.0.15".into() };
+        assert_eq!(exit(&["redis-check-rdb", "--version"]), version);
+        for words in [&["redis-check-rdb"][..], &["redis-check-rdb", "a", "b"]] {
+            assert_eq!(exit(words), Exit { code: 1, message: "Usage: redis-check-rdb <rdb-file-name>".into() });
+        }
+        assert_eq!(exit(&["kvcore", "--check-rdb"]).code, 2);
     }
 }

@@ -14,7 +14,7 @@ mod value;
 
 pub use client::{Client, encode};
 pub use random::Random;
-pub use server::{Program, Server};
+pub use server::{Program, Server, kvcore_path};
 pub use value::Value;
 
 use std::time::{Duration, Instant};

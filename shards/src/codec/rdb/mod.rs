@@ -7,11 +7,12 @@
 //!          c3: compressed length, length, LZF data
 //! ```
 //!
-//! Knows values only: neither the file around them nor DUMP's footer. Writes what redis-server 7.0 reads, reads what any
+//! Knows values only: the file around them is [`file`]'s, and DUMP's footer is the command's. Writes what redis-server 7.0 reads, reads what any
 //! Redis up to it wrote (streams and modules excepted: there is no such value here).
 
 mod decode;
 mod encode;
+pub mod file;
 
 pub use decode::{Decoded, ValueLimits, decode_value};
 pub use encode::{Compression, encode_value, value_type, write_length, write_string};

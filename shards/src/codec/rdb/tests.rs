@@ -13,7 +13,7 @@ fn hasher() -> RandomState {
     RandomState::with_seeds(1, 2, 3, 4)
 }
 
-fn limits() -> ValueLimits {
+pub(super) fn limits() -> ValueLimits {
     ValueLimits::new(&Settings::default(), &hasher())
 }
 
@@ -22,7 +22,7 @@ fn entry(value: NewValue<'_>) -> OwnedEntry {
 }
 
 /// What a value holds, in an order of its own.
-fn contents(value: Value<'_>) -> Vec<(Vec<u8>, Vec<u8>)> {
+pub(super) fn contents(value: Value<'_>) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut out = Vec::new();
     let mut sort = true;
     match value {
