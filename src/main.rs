@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         }
         Ok(Invocation::CheckAof { program, arguments }) => {
             let (mut input, mut out) = (std::io::stdin().lock(), std::io::stdout().lock());
-            ExitCode::from(check_aof::run(&program, &arguments, &mut input, &mut out, check_aof::preamble_unread))
+            ExitCode::from(check_aof::run(&program, &arguments, &mut input, &mut out, persistence::check_rdb::check_preamble))
         }
         Ok(Invocation::CheckRdb(file)) => {
             let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as i64);

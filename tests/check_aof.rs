@@ -1,9 +1,12 @@
 //! `kvcore --check-aof` beside redis-check-aof, line by line: what they print, how they end, and what is left of the files.
 
+mod harness;
+
+use harness::{Server, wait_until};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// File names and their bytes.
@@ -254,4 +257,40 @@ fn the_rdb_part_is_not_checked_yet_and_that_is_said() {
     kvcore.arg("--check-aof");
     let (code, text, _) = run(kvcore, &files, &["m"], "");
     assert!(code == Some(1) && text.contains("BASE AOF b begins with an RDB") && text.contains("INCR AOF i is valid"), "{text}");
+}
+
+/// What redis-server leaves after a rewrite: a base that is an RDB, and a log behind it; whole, and damaged in several ways.
+#[test]
+fn a_base_that_is_an_rdb() {
+    let server = Server::redis(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut client = server.client();
+    for index in 0..200 {
+        client.command(&["SET", &format!("key:{index}"), "value", "EX", "1000"]);
+        client.command(&["RPUSH", "list", "a", "b", "c"]);
+    }
+    client.command(&["BGREWRITEAOF"]);
+    wait_until("the rewrite ends", || {
+        let info = client.command(&["INFO", "persistence"]).text();
+        info.contains("aof_rewrite_in_progress:0") && info.contains("aof_rewrite_scheduled:0")
+    });
+    client.command(&["SET", "behind", "the base"]);
+    let directory = PathBuf::from(client.command(&["CONFIG", "GET", "dir"]).items()[1].text()).join("appendonlydir");
+    let whole: Files = std::fs::read_dir(&directory)
+        .expect("the directory is there")
+        .map(|entry| entry.expect("listed").path())
+        .map(|path| (path.file_name().expect("named").to_str().expect("text").to_owned(), std::fs::read(&path).expect("read")))
+        .collect();
+    let manifest = "appendonly.aof.manifest";
+    let base = whole.keys().find(|name| name.ends_with(".base.rdb")).expect("a base").clone();
+    let found = compare(&whole, &[manifest], "");
+    assert_eq!(found.0, Some(0), "{}", found.1);
+    assert!(found.1.contains("RDB preamble is OK"), "{}", found.1);
+    for cut in [9, 40, whole[&base].len() - 9, whole[&base].len() - 1] {
+        let mut damaged = whole.clone();
+        damaged.get_mut(&base).expect("a base").truncate(cut);
+        assert_eq!(compare(&damaged, &[manifest], "").0, Some(1), "cut at {cut}");
+    }
+    let old_style = files(&[("appendonly.aof", &[&whole[&base][..], SET.as_bytes(), b"*1\r\n"].concat())]);
+    compare(&old_style, &["appendonly.aof"], "");
+    assert_eq!(compare(&old_style, &["--fix", "appendonly.aof"], "y\n").0, Some(0));
 }

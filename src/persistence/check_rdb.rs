@@ -4,6 +4,7 @@
 //! Damage inside values has words of its own, because Redis's name lines of its source there. Streams, functions and
 //! modules are walked, not understood. Loads nothing: memory is that of the largest key.
 
+use crate::observe::clock::wall_ms;
 use ahash::RandomState;
 use kvshard::Settings;
 use kvshard::codec::ValueLimits;
@@ -43,7 +44,7 @@ const TYPE_NAMES: [&str; 19] = [
 
 /// Checks the file at `path` and reports to `out`; `Ok(true)` if all of it is good. `now_ms` tells expired keys.
 pub fn check_rdb(path: &OsStr, now_ms: i64, out: &mut impl Write) -> io::Result<bool> {
-    let mut check = Check { out, now_ms, keys: 0, expires: 0, expired: 0 };
+    let mut check = Check { out, now_ms, keys: 0, expires: 0, expired: 0, end: 0 };
     check.line(0, &[b"Checking RDB file ", path.as_bytes()])?;
     let is_good = match File::open(path) {
         Ok(file) => check.run(file)?,
@@ -53,6 +54,13 @@ pub fn check_rdb(path: &OsStr, now_ms: i64, out: &mut impl Write) -> io::Result<
     Ok(is_good)
 }
 
+/// Checks the RDB that the append-only file `name` begins with, in the same words; tells where it ends if it is good.
+pub fn check_preamble(name: &str, file: &mut File, mut out: &mut dyn Write) -> Option<u64> {
+    let mut check = Check { out: &mut out, now_ms: wall_ms(), keys: 0, expires: 0, expired: 0, end: 0 };
+    let is_good = check.line(0, &[b"Checking RDB file ", name.as_bytes()]).and_then(|()| check.run(file));
+    is_good.unwrap_or(false).then_some(check.end)
+}
+
 /// What was seen so far.
 struct Check<'a, W: Write> {
     out: &'a mut W,
@@ -60,6 +68,8 @@ struct Check<'a, W: Write> {
     keys: u64,
     expires: u64,
     expired: u64,
+    /// Where the RDB ends, once it has.
+    end: u64,
 }
 
 impl<W: Write> Check<'_, W> {
@@ -126,6 +136,7 @@ impl<W: Write> Check<'_, W> {
     }
 
     fn ended(&mut self, end: End, offset: u64) -> io::Result<bool> {
+        self.end = offset;
         match end {
             End::ChecksumRight => self.line(offset, &[b"Checksum OK"])?,
             End::ChecksumDisabled => {
