@@ -6,7 +6,7 @@ use harness::{Server, wait_until};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// File names and their bytes.
@@ -247,16 +247,6 @@ fn every_cut_of_a_file() {
     for cut in 1..whole.len() {
         compare(&files(&[("a", &whole.as_bytes()[..cut])]), &["a"], "");
     }
-}
-
-#[test]
-fn the_rdb_part_is_not_checked_yet_and_that_is_said() {
-    assert!(Path::new(env!("CARGO_BIN_EXE_kvcore")).exists());
-    let files = files(&[("m", b"file b seq 1 type b\nfile i seq 1 type i\n"), ("b", b"REDIS0010..."), ("i", SET.as_bytes())]);
-    let mut kvcore = Command::new(env!("CARGO_BIN_EXE_kvcore"));
-    kvcore.arg("--check-aof");
-    let (code, text, _) = run(kvcore, &files, &["m"], "");
-    assert!(code == Some(1) && text.contains("BASE AOF b begins with an RDB") && text.contains("INCR AOF i is valid"), "{text}");
 }
 
 /// What redis-server leaves after a rewrite: a base that is an RDB, and a log behind it; whole, and damaged in several ways.

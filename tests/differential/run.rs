@@ -138,6 +138,8 @@ impl Side {
             let mut client = server.client3();
             client.send(&["PSUBSCRIBE", "__key*__:*"]);
             client.message();
+            // A key that is set with a time in the past goes when the expiry cycle finds it, at another step on each side.
+            server.client().command(&["DEBUG", "SET-ACTIVE-EXPIRE", "0"]);
             client
         });
         Side { client: open(), other: open(), events, server }
