@@ -15,45 +15,20 @@
 
 use super::Db;
 use super::entry::Entry;
-use crate::codec::rdb::{Compression, encode_value, value_type, write_length, write_string};
-use crate::settings::Settings;
-use crate::shard::Shard;
+use crate::codec::rdb::Compression;
+use crate::codec::rdb::file::{Access, encode_record, select_db};
+use crate::settings::EvictionPolicy;
+use crate::shard::{Shard, lru_idle_seconds};
 use crate::table::Cursor;
 
 /// How records are to be written.
 #[derive(Clone, Copy, Debug)]
 pub struct CutForm {
     pub compression: Compression,
-    /// Write access clocks: as seconds since the last access, or as LFU counters.
-    pub clocks: Clocks,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Clocks {
-    None,
-    /// Idle seconds at this time, in seconds of the 24-bit LRU clock.
-    Lru(u32),
-    Lfu,
-}
-
-impl CutForm {
-    /// `now` in milliseconds since 1970.
-    pub fn new(settings: &Settings, compression: Compression, now: i64) -> Self {
-        let clocks = match settings.maxmemory_policy {
-            policy if policy.is_lfu() => Clocks::Lfu,
-            policy if policy.is_lru() => Clocks::Lru(((now / 1000) & 0xFF_FFFF) as u32),
-            _ => Clocks::None,
-        };
-        CutForm { compression, clocks }
-    }
-}
-
-/// The opcodes that stand before a key in an RDB file.
-mod opcode {
-    pub const FREQ: u8 = 0xF9;
-    pub const IDLE: u8 = 0xF8;
-    pub const EXPIRE_MS: u8 = 0xFC;
-    pub const SELECT_DB: u8 = 0xFE;
+    /// Decides which access clock is written, if any.
+    pub policy: EvictionPolicy,
+    /// Milliseconds since 1970, at the cut: idle times are counted up to it.
+    pub now: i64,
 }
 
 /// What is left of one database's cut.
@@ -77,23 +52,13 @@ impl Cut {
         if self.given_up {
             return;
         }
-        let out = &mut self.records;
-        if let Some(at_ms) = entry.expiry() {
-            out.push(opcode::EXPIRE_MS);
-            out.extend_from_slice(&at_ms.to_le_bytes());
-        }
-        match self.form.clocks {
-            Clocks::None => {}
-            Clocks::Lru(now) => {
-                out.push(opcode::IDLE);
-                write_length(u64::from(now.wrapping_sub(entry.access()) & 0xFF_FFFF), out);
-            }
-            Clocks::Lfu => out.extend_from_slice(&[opcode::FREQ, entry.access() as u8]),
-        }
-        let value = entry.value();
-        out.push(value_type(value));
-        write_string(entry.key(), self.form.compression, out);
-        encode_value(value, self.form.compression, out);
+        let CutForm { compression, policy, now } = self.form;
+        let access = match policy {
+            policy if policy.is_lfu() => Some(Access::Frequency(entry.access() as u8)),
+            policy if policy.is_lru() => Some(Access::IdleSeconds(lru_idle_seconds(entry.access(), now).into())),
+            _ => None,
+        };
+        encode_record(entry.key(), entry.value(), entry.expiry(), access, compression, &mut self.records);
         self.keys += 1;
     }
 
@@ -109,8 +74,7 @@ impl Cut {
     /// Appends what has been written since the last time, led by the database's number; counts its keys.
     pub(super) fn take(&mut self, out: &mut Vec<u8>) -> u64 {
         if !self.records.is_empty() {
-            out.push(opcode::SELECT_DB);
-            write_length(self.number as u64, out);
+            select_db(self.number as u64, out);
             out.append(&mut self.records);
         }
         std::mem::take(&mut self.keys)
@@ -190,12 +154,14 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::rdb::{Reader, ValueLimits, decode_value};
+    use crate::codec::rdb::ValueLimits;
+    use crate::codec::rdb::file::{Checksum, Event, FileReader};
     use crate::keyspace::{Expiry, KeyHasher, NewValue, Value};
     use crate::random::Random;
+    use crate::settings::Settings;
     use std::collections::BTreeMap;
 
-    const FORM: CutForm = CutForm { compression: Compression::None, clocks: Clocks::None };
+    const FORM: CutForm = CutForm { compression: Compression::None, policy: EvictionPolicy::NoEviction, now: 0 };
 
     fn shard() -> Shard {
         Shard::new(KeyHasher::new([1, 2, 3, 4], 1), 3, Settings::default(), 7)
@@ -227,21 +193,21 @@ mod tests {
         content
     }
 
-    /// What the records say; panics if a key is there twice.
+    /// What the records say, read as a file; panics if a key is there twice.
     fn read(records: &[u8], shard: &Shard) -> Content {
         let limits = ValueLimits::new(&shard.settings, shard.hasher.state());
-        let mut reader = Reader::new(records);
-        let (mut content, mut db, mut expiry) = (Content::new(), usize::MAX, None);
-        while reader.remaining() > 0 {
-            match reader.byte().unwrap() {
-                opcode::SELECT_DB => db = reader.length().unwrap() as usize,
-                opcode::EXPIRE_MS => expiry = Some(i64::from_le_bytes(reader.array().unwrap())),
-                kind => {
-                    let key = reader.string().unwrap().into_bytes().into_owned();
-                    let entry = decode_value(kind, &mut reader, &limits).unwrap().into_entry(&key, None);
-                    let before = content.insert((db, key), (text(entry.value()), expiry.take()));
+        let file = [b"REDIS0010", records, b"\xff", &[0; 8]].concat();
+        let mut reader = FileReader::new(Checksum::On);
+        let (mut content, mut db) = (Content::new(), u64::MAX);
+        while let Some(event) = reader.next(&file).unwrap() {
+            match event {
+                Event::SelectDb(number) => db = number,
+                Event::Key(record) => {
+                    let entry = record.entry(&limits).unwrap();
+                    let before = content.insert((db as usize, record.key.to_vec()), (text(entry.value()), record.expiry_ms));
                     assert!(before.is_none(), "each key once");
                 }
+                _ => {}
             }
         }
         content

@@ -211,15 +211,13 @@ impl Db {
         };
         if let Some(old) = old {
             self.before_change(old);
-        }
-        if let Some(old) = old
-            && old.overwrite(&value, at_ms.is_some())
-        {
-            if let Some(at_ms) = at_ms {
-                old.set_expiry(at_ms);
+            if old.overwrite(&value, at_ms.is_some()) {
+                if let Some(at_ms) = at_ms {
+                    old.set_expiry(at_ms);
+                }
+                old.set_access(access);
+                return None;
             }
-            old.set_access(access);
-            return None;
         }
         let mut new = OwnedEntry::new(key.bytes, value, at_ms);
         new.set_access(access);

@@ -7,8 +7,8 @@
 //!          c3: compressed length, length, LZF data
 //! ```
 //!
-//! Knows values only: the file around them is [`file`]'s, and DUMP's footer is the command's. Writes what redis-server 7.0 reads, reads what any
-//! Redis up to it wrote (streams and modules excepted: there is no such value here).
+//! Knows values only: the file around them is [`file`]'s, and DUMP's footer is the command's. Writes what redis-server 7.0
+//! reads, reads what any Redis up to it wrote (streams and modules excepted: there is no such value here).
 
 mod decode;
 mod encode;

@@ -17,7 +17,7 @@ mod skip;
 mod writer;
 
 pub use reader::{End, Event, FileReader, Record, Records};
-pub use writer::{Access, FileWriter, Preamble, Replication, encode_record};
+pub use writer::{Access, FileWriter, Preamble, Replication, encode_record, select_db};
 
 use super::CodecError;
 

@@ -50,6 +50,12 @@ pub fn encode_record(
     encode_value(value, compression, out);
 }
 
+/// Appends the opcode that says which database the records behind it belong to.
+pub fn select_db(db: u64, out: &mut Vec<u8>) {
+    out.push(opcode::SELECT_DB);
+    write_length(db, out);
+}
+
 /// Appends what stands before the type.
 pub(super) fn attributes(expiry_ms: Option<i64>, access: Option<Access>, out: &mut Vec<u8>) {
     if let Some(at_ms) = expiry_ms {
@@ -108,10 +114,7 @@ impl FileWriter {
     }
 
     pub fn select_db(&mut self, db: u64, out: &mut Vec<u8>) {
-        self.append(out, |out, _| {
-            out.push(opcode::SELECT_DB);
-            write_length(db, out);
-        });
+        self.append(out, |out, _| select_db(db, out));
     }
 
     /// How many keys the selected database has, and how many of them expire.
