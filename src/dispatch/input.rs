@@ -13,8 +13,7 @@ use crate::core::connection::{ReplyMode, Special, Stall};
 use crate::observe::slowlog::{SlowEntry, shortened};
 use crate::protocol::{Limits, Parsed, ProtocolError};
 use kvshard::command::{ArgsBuf, KeyUse};
-use kvshard::keyspace::slot::SlotId;
-use kvshard::keyspace::{Db, Key};
+use kvshard::keyspace::Key;
 use kvshard::shard::Request;
 use kvshard::table::Place;
 use kvshard::{Args, Error, Flags, Outcome, Reply};
@@ -38,8 +37,8 @@ pub struct Pipeline {
     ranges: Vec<(u32, u32)>,
     inline_text: Vec<u8>,
     uses: Vec<KeyUse>,
-    /// Places of fields and members that are being fetched, by command.
-    members: Vec<(usize, Place)>,
+    /// Commands whose field or member is being fetched, and its place where the value is large.
+    members: Vec<(usize, Option<Place>)>,
 }
 
 impl Pipeline {
@@ -65,28 +64,11 @@ struct Parcel {
     key: Option<KeyHint>,
 }
 
-/// Has the fields and members that the commands name fetched, where values are large.
-fn fetch_members_ahead(db: &Db, pipeline: &mut Pipeline, input: &[u8], is_own: impl Fn(SlotId) -> bool) {
-    pipeline.members.clear();
-    for (index, parcel) in pipeline.commands.iter().enumerate() {
-        let member_at = parcel.command.map_or(0, |command| command.spec.member_at);
-        if let (1.., Some((at, slot, place)), false) = (member_at, parcel.key, parcel.is_inline)
-            && is_own(slot)
-        {
-            let args = Args::new(&input[parcel.start..parcel.end], &pipeline.ranges[parcel.ranges.0..parcel.ranges.1]);
-            if let Some(member) = args.get(member_at)
-                && let Some(member_place) = db.prefetch_member(&Key { bytes: args.at(at as usize), slot, place }, member)
-            {
-                pipeline.members.push((index, member_place));
-            }
-        }
-    }
-    for &(index, member_place) in &pipeline.members {
-        let parcel = &pipeline.commands[index];
-        let args = Args::new(&input[parcel.start..parcel.end], &pipeline.ranges[parcel.ranges.0..parcel.ranges.1]);
-        if let Some((at, slot, place)) = parcel.key {
-            db.prefetch_member_block(&Key { bytes: args.at(at as usize), slot, place }, member_place);
-        }
+impl Parcel {
+    #[inline]
+    fn args<'a>(&self, input: &'a [u8], inline_text: &'a [u8], ranges: &'a [(u32, u32)]) -> Args<'a> {
+        let bytes = if self.is_inline { inline_text } else { &input[self.start..self.end] };
+        Args::new(bytes, &ranges[self.ranges.0..self.ranges.1])
     }
 }
 
@@ -209,8 +191,7 @@ impl Engine {
             let mut interrupted = false;
             for at in 0..pipeline.commands.len() {
                 let parcel = pipeline.commands[at];
-                let bytes = if parcel.is_inline { &pipeline.inline_text } else { &input[parcel.start..parcel.end] };
-                let args = Args::new(bytes, &pipeline.ranges[parcel.ranges.0..parcel.ranges.1]);
+                let args = parcel.args(input, &pipeline.inline_text, &pipeline.ranges);
                 let done = self.command(index, parcel.command, args, parcel.key, &mut pipeline.uses);
                 let Some(connection) = self.core.connections.get_mut(index) else {
                     self.pipeline = pipeline;
@@ -294,35 +275,46 @@ impl Engine {
     /// Finds the commands, places the keys, and has their memory fetched.
     #[inline]
     fn fetch_ahead(&mut self, index: usize, input: &[u8], pipeline: &mut Pipeline) {
-        let db = self.core.connections[index].db;
-        let several = pipeline.commands.len() > 1;
-        let (own, shard) = (self.core.id, self.core.shard.as_deref());
+        let Pipeline { commands, ranges, inline_text, members, .. } = pipeline;
+        let several = commands.len() > 1;
         let hasher = &self.core.scratch.hasher;
-        for parcel in &mut pipeline.commands {
-            let bytes = if parcel.is_inline { &pipeline.inline_text } else { &input[parcel.start..parcel.end] };
-            let args = Args::new(bytes, &pipeline.ranges[parcel.ranges.0..parcel.ranges.1]);
+        let own = self.core.id;
+        // One command alone has nothing to wait beside.
+        let db = self.core.shard.as_deref().filter(|_| several).map(|shard| &shard.dbs[self.core.connections[index].db]);
+        members.clear();
+        for (position, parcel) in commands.iter_mut().enumerate() {
+            let args = parcel.args(input, inline_text, ranges);
             parcel.command = self.core.node.registry.find(args);
-            if let Some(Plan::OneKey(at)) = parcel.command.map(|command| command.plan)
-                && let Some(bytes) = args.get(at)
-            {
-                let key = hasher.key(bytes);
-                parcel.key = Some((at as u32, key.slot, key.place));
-                if let (true, Some(shard)) = (several, shard)
-                    && hasher.shard_of(key.slot) == own
-                {
-                    shard.dbs[db].prefetch(&key);
+            let Some(command) = parcel.command else { continue };
+            let Plan::OneKey(at) = command.plan else { continue };
+            let Some(bytes) = args.get(at) else { continue };
+            let key = hasher.key(bytes);
+            parcel.key = Some(KeyHint { at: at as u32, slot: key.slot, place: key.place });
+            if let Some(db) = db.filter(|_| hasher.shard_of(key.slot) == own) {
+                db.prefetch(&key);
+                if command.spec.member_at > 0 {
+                    members.push((position, None));
                 }
             }
         }
-        if let (true, Some(shard)) = (several, shard) {
-            for parcel in &pipeline.commands {
-                if let Some((_, slot, place)) = parcel.key
-                    && hasher.shard_of(slot) == own
-                {
-                    shard.dbs[db].prefetch_entry(&Key { bytes: &[], slot, place });
-                }
+        let Some(db) = db else { return };
+        let own_keys = commands.iter().filter_map(|parcel| parcel.key).filter(|key| hasher.shard_of(key.slot) == own);
+        own_keys.for_each(|key| db.prefetch_entry(&Key { bytes: &[], slot: key.slot, place: key.place }));
+        // Where values are large, the fields and members that the commands name.
+        let named = |position: usize| {
+            let parcel: &Parcel = &commands[position];
+            let args = parcel.args(input, inline_text, ranges);
+            (parcel.key.map(|key| key.key(args)), parcel.command.and_then(|command| args.get(command.spec.member_at)))
+        };
+        for (position, place) in members.iter_mut() {
+            if let (Some(key), Some(member)) = named(*position) {
+                *place = db.prefetch_member(&key, member);
             }
-            fetch_members_ahead(&shard.dbs[db], pipeline, input, |slot| hasher.shard_of(slot) == own);
+        }
+        for &(position, place) in members.iter() {
+            if let (Some(place), (Some(key), _)) = (place, named(position)) {
+                db.prefetch_member_block(&key, place);
+            }
         }
     }
 
@@ -384,7 +376,7 @@ impl Engine {
         uses: &mut Vec<KeyUse>,
     ) -> bool {
         let target = match key {
-            Some((_, slot, _)) => Target::One(self.core.scratch.hasher.shard_of(slot)),
+            Some(key) => Target::One(self.core.scratch.hasher.shard_of(key.slot)),
             None => route::target(command, args, &self.core.scratch.hasher, self.core.id, uses),
         };
         let connection = &mut self.core.connections[index];
@@ -428,7 +420,7 @@ impl Engine {
             resp3: connection.resp3,
             may_block: true,
             no_touch: connection.no_touch,
-            first_key: key.map(|(at, slot, place)| Key { bytes: args.at(at as usize), slot, place }),
+            first_key: key.map(|key| key.key(args)),
         };
         let shard = core.shard.as_mut().expect("quiet locks: the shard is in place");
         let outcome = shard.execute(request, out);
@@ -604,7 +596,7 @@ impl Engine {
         {
             // A shard that will run the command makes room itself.
             let hasher = &self.core.scratch.hasher;
-            let elsewhere = key.is_some_and(|(_, slot, _)| hasher.shard_of(slot) != self.core.id) && verdict == Verdict::Run;
+            let elsewhere = key.is_some_and(|key| hasher.shard_of(key.slot) != self.core.id) && verdict == Verdict::Run;
             if !elsewhere && !self.make_room() {
                 return Verdict::Refuse(Error::Text(gate::OUT_OF_MEMORY));
             }

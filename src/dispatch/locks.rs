@@ -14,6 +14,7 @@ use super::mesh::{Grant, Item, Job, LockRequest, OperationId, Release, Scope};
 use hashbrown::HashMap;
 use kvshard::Shard;
 use kvshard::command::ArgsBuf;
+use kvshard::keyspace::Key;
 use std::collections::{BTreeMap, VecDeque};
 
 #[derive(Default)]
@@ -136,20 +137,13 @@ impl Locks {
             Scope::Keys { keys, db } => {
                 let dbs = db.map_or(0..shard.dbs.len(), |db| db..db + 1);
                 entries.reserve(keys.len());
-                for key in keys.iter() {
-                    let placed = shard.hasher.key(key);
-                    dbs.clone().for_each(|db| shard.dbs[db].prefetch(&placed));
-                }
-                for key in keys.iter() {
-                    let placed = shard.hasher.key(key);
-                    dbs.clone().for_each(|db| shard.dbs[db].prefetch_entry(&placed));
-                }
-                for key in keys.iter() {
-                    let placed = shard.hasher.key(key);
+                let placed: Vec<Key<'_>> = keys.iter().map(|key| shard.hasher.key(key)).collect();
+                dbs.clone().for_each(|db| shard.dbs[db].prefetch_all(placed.iter()));
+                for key in &placed {
                     for db in dbs.clone() {
-                        entries.extend(shard.dbs[db].take(&placed).map(|entry| (db, entry)));
+                        entries.extend(shard.dbs[db].take(key).map(|entry| (db, entry)));
                     }
-                    let before = self.held.insert(key.clone(), request.ticket);
+                    let before = self.held.insert(key.bytes.into(), request.ticket);
                     debug_assert!(before.is_none(), "a key is lent once");
                 }
             }

@@ -4,6 +4,7 @@
 //! waits behind a request. Messages are collected during a turn and flushed at its end; what does not fit stays with the
 //! sender, which then takes no new work for that target. A core is woken only if it has said that it sleeps.
 
+use super::route::KeyHint;
 use crate::commands::Part;
 use crate::commands::registry::Registered;
 use crate::core::Core;
@@ -11,10 +12,9 @@ use crate::core::reorder::Place as ReplyPlace;
 use crate::observe::slowlog::SlowEntry;
 use crate::reactor::Wake;
 use kvshard::Args;
-use kvshard::keyspace::slot::SlotId;
+use kvshard::Shard;
 use kvshard::keyspace::waiters::{Wait, Waiter};
 use kvshard::keyspace::{ClientId, Key, OwnedEntry};
-use kvshard::{Shard, table};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
@@ -52,7 +52,7 @@ pub struct Item {
     pub no_touch: bool,
     pub may_block: bool,
     /// The first key's argument and place, where the sender has computed them.
-    pub key: Option<(u32, SlotId, table::Place)>,
+    pub key: Option<KeyHint>,
     base: u32,
     ranges: (u32, u32),
 }
@@ -65,7 +65,7 @@ impl Item {
     }
 
     pub fn first_key<'a>(&self, args: Args<'a>) -> Option<Key<'a>> {
-        self.key.map(|(index, slot, place)| Key { bytes: args.at(index as usize), slot, place })
+        self.key.map(|key| key.key(args))
     }
 }
 
@@ -86,7 +86,7 @@ pub struct NewItem {
     pub resp3: bool,
     pub no_touch: bool,
     pub may_block: bool,
-    pub key: Option<(u32, SlotId, table::Place)>,
+    pub key: Option<KeyHint>,
 }
 
 impl Batch {

@@ -2,8 +2,8 @@
 
 use crate::commands::registry::{Plan, Registered};
 use kvshard::command::{KeyAccess, KeyUse, key_uses};
-use kvshard::keyspace::KeyHasher;
 use kvshard::keyspace::slot::SlotId;
+use kvshard::keyspace::{Key, KeyHasher};
 use kvshard::{Args, table};
 
 /// Where a command runs.
@@ -92,7 +92,20 @@ pub fn rewrite_cursor(out: &mut Vec<u8>, start: usize, shard: usize, shards: usi
 }
 
 /// A key's place as it travels with a command.
-pub type KeyHint = (u32, SlotId, table::Place);
+#[derive(Clone, Copy)]
+pub struct KeyHint {
+    /// Which argument it is.
+    pub at: u32,
+    pub slot: SlotId,
+    pub place: table::Place,
+}
+
+impl KeyHint {
+    #[inline]
+    pub fn key(self, args: Args<'_>) -> Key<'_> {
+        Key { bytes: args.at(self.at as usize), slot: self.slot, place: self.place }
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -7,7 +7,7 @@ use super::cut::{Cut, CutForm};
 use super::entry::{Entry, NewValue, OwnedEntry, Value, ValueMut};
 use super::slot::SlotId;
 use crate::random::Random;
-use crate::table::{Cursor, Place, Table, prefetch};
+use crate::table::{Cursor, Place, Table};
 use ahash::RandomState;
 
 /// A key with its slot and its place in the tables, computed once per command.
@@ -66,7 +66,13 @@ impl KeyHasher {
         self.shards
     }
 
-    /// Hash of a member or field (places inside a value's own table).
+    /// The place of a member or field inside a value's own table.
+    #[inline]
+    pub fn member(&self, bytes: &[u8]) -> Place {
+        Place::of_hash(self.state.hash_one(bytes))
+    }
+
+    /// What hashes members and fields; values' own tables keep a copy.
     pub fn state(&self) -> &RandomState {
         &self.state
     }
@@ -140,33 +146,41 @@ impl Db {
     /// Fetches the entry the key would be found in; call some time after [`Db::prefetch`].
     #[inline]
     pub fn prefetch_entry(&self, key: &Key<'_>) {
-        if let Some(payload) = self.table.candidate(key.place) {
-            let start = (payload & !7) as *const u8;
-            prefetch(start);
-            // The key mostly ends within so many bytes, on the next cache line for half of the entries.
-            prefetch(start.wrapping_add(40));
-        }
+        self.table.prefetch_payload(key.place);
+    }
+
+    /// Fetches the entries of several keys, so that their misses of the cache overlap.
+    #[inline]
+    pub fn prefetch_all<'k>(&self, keys: impl Iterator<Item = &'k Key<'k>> + Clone) {
+        keys.clone().for_each(|key| self.prefetch(key));
+        keys.for_each(|key| self.prefetch_entry(key));
     }
 
     /// Fetches the place of a field or member in the large value of `key`, if there is one; the entry should have arrived.
     #[inline]
     pub fn prefetch_member(&self, key: &Key<'_>, member: &[u8]) -> Option<Place> {
-        match self.value(key)? {
-            Value::Hash(hash) => hash.prefetch(member),
-            Value::Set(set) => set.prefetch(member),
-            Value::SortedSet(sorted_set) => sorted_set.prefetch(member),
-            _ => None,
-        }
+        let table = self.members(key)?;
+        let place = self.hasher.member(member);
+        table.prefetch(place);
+        Some(place)
     }
 
     /// Fetches the member itself; call some time after [`Db::prefetch_member`], with the place it gave.
     #[inline]
     pub fn prefetch_member_block(&self, key: &Key<'_>, place: Place) {
-        match self.value(key) {
-            Some(Value::Hash(hash)) => hash.prefetch_block(place),
-            Some(Value::Set(set)) => set.prefetch_block(place),
-            Some(Value::SortedSet(sorted_set)) => sorted_set.prefetch_block(place),
-            _ => {}
+        if let Some(table) = self.members(key) {
+            table.prefetch_payload(place);
+        }
+    }
+
+    /// The table of a large value with members.
+    #[inline]
+    fn members(&self, key: &Key<'_>) -> Option<&Table> {
+        match self.value(key)? {
+            Value::Hash(hash) => hash.table(),
+            Value::Set(set) => set.table(),
+            Value::SortedSet(sorted_set) => sorted_set.table(),
+            _ => None,
         }
     }
 

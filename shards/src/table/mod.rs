@@ -164,10 +164,15 @@ impl Table {
         self.node(place).page.prefetch(place);
     }
 
-    /// The likely payload at `place` (same tag and order), for prefetching what it points to.
+    /// Has what the likely payload at `place` (same tag and order) points to fetched; call some time after [`Table::prefetch`].
     #[inline]
-    pub fn candidate(&self, place: Place) -> Option<u64> {
-        self.get(place, |_| true)
+    pub fn prefetch_payload(&self, place: Place) {
+        if let Some(payload) = self.get(place, |_| true) {
+            let start = (payload & !7) as *const u8;
+            prefetch(start);
+            // What is compared mostly ends within so many bytes, on the next cache line for half of the allocations.
+            prefetch(start.wrapping_add(40));
+        }
     }
 
     /// The payload for which `is` holds among those at `place`.

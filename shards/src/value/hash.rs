@@ -11,7 +11,7 @@ use super::member::{Chooser, Members};
 use super::packed::{Packed, Pos};
 use crate::random::Random;
 use crate::settings::Settings;
-use crate::table::{Cursor, Place};
+use crate::table::{Cursor, Table};
 use ahash::RandomState;
 
 #[derive(Clone)]
@@ -67,17 +67,10 @@ impl Hash {
         self.len() == 0
     }
 
-    /// Has the memory of a large one's field fetched, in two steps, the second some time after the first.
+    /// The table of a large one, for prefetching.
     #[inline]
-    pub fn prefetch(&self, field: &[u8]) -> Option<Place> {
-        if let Hash::Table(fields) = self { Some(fields.prefetch(field)) } else { None }
-    }
-
-    #[inline]
-    pub fn prefetch_block(&self, place: Place) {
-        if let Hash::Table(fields) = self {
-            fields.prefetch_block(place);
-        }
+    pub fn table(&self) -> Option<&Table> {
+        if let Hash::Table(fields) = self { Some(fields.table()) } else { None }
     }
 
     /// As OBJECT ENCODING names it.

@@ -15,7 +15,7 @@
 //! head and is stored nowhere; a value that is replaced by one of the same rounded size is overwritten in place.
 
 use crate::random::Random;
-use crate::table::{Cursor, Place, Table, prefetch};
+use crate::table::{Cursor, Place, Table};
 use ahash::RandomState;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::marker::PhantomData;
@@ -60,19 +60,10 @@ impl<const VALUED: bool> Members<VALUED> {
         self.table.get(self.place(member), |payload| self.block(payload).member() == member).is_some()
     }
 
-    /// Has the memory fetched where the member's place in the table is; [`Members::prefetch_block`] goes on from the place.
+    /// For prefetching; members are placed as [`KeyHasher::member`](crate::keyspace::KeyHasher::member) says.
     #[inline]
-    pub fn prefetch(&self, member: &[u8]) -> Place {
-        let place = self.place(member);
-        self.table.prefetch(place);
-        place
-    }
-
-    #[inline]
-    pub fn prefetch_block(&self, place: Place) {
-        if let Some(payload) = self.table.candidate(place) {
-            prefetch(payload as *const u8);
-        }
+    pub fn table(&self) -> &Table {
+        &self.table
     }
 
     /// Sets the value of a member, new or not (a set's is empty). True if it is new.

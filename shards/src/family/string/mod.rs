@@ -168,13 +168,9 @@ const PREFETCHED: usize = 16;
 fn prefetched<'k>(x: &mut Exec<'_>, batch: Args<'k>, step: usize) -> impl Iterator<Item = Key<'k>> + use<'k> {
     let mut keys = [None; PREFETCHED];
     for (slot, bytes) in keys.iter_mut().zip(batch.iter().step_by(step)) {
-        let key = x.key(bytes);
-        x.database().prefetch(&key);
-        *slot = Some(key);
+        *slot = Some(x.key(bytes));
     }
-    for key in keys.iter().flatten() {
-        x.database().prefetch_entry(key);
-    }
+    x.database().prefetch_all(keys.iter().flatten());
     keys.into_iter().flatten()
 }
 

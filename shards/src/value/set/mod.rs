@@ -17,7 +17,7 @@ use super::packed::Packed;
 use crate::number::parse_i64;
 use crate::random::Random;
 use crate::settings::Settings;
-use crate::table::{Cursor, Place};
+use crate::table::{Cursor, Table};
 use ahash::RandomState;
 pub use algebra::{difference, intersect, union};
 
@@ -73,17 +73,10 @@ impl Set {
         self.len() == 0
     }
 
-    /// Has the memory of a large one's member fetched, in two steps, the second some time after the first.
+    /// The table of a large one, for prefetching.
     #[inline]
-    pub fn prefetch(&self, member: &[u8]) -> Option<Place> {
-        if let Set::Table(members) = self { Some(members.prefetch(member)) } else { None }
-    }
-
-    #[inline]
-    pub fn prefetch_block(&self, place: Place) {
-        if let Set::Table(members) = self {
-            members.prefetch_block(place);
-        }
+    pub fn table(&self) -> Option<&Table> {
+        if let Set::Table(members) = self { Some(members.table()) } else { None }
     }
 
     /// As OBJECT ENCODING names it.

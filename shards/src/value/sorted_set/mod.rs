@@ -16,7 +16,7 @@ use super::bptree;
 use super::item::Item;
 use super::packed::Packed;
 use crate::random::Random;
-use crate::table::{Cursor, Place};
+use crate::table::{Cursor, Table};
 use ahash::RandomState;
 use std::iter::Rev;
 use std::ops::Range;
@@ -118,17 +118,10 @@ impl SortedSet {
         self.len() == 0
     }
 
-    /// Has the memory of a large one's member fetched, in two steps, the second some time after the first.
+    /// The table of a large one, for prefetching.
     #[inline]
-    pub fn prefetch(&self, member: &[u8]) -> Option<Place> {
-        if let Form::Tree(tree) = &self.0 { Some(tree.prefetch(member)) } else { None }
-    }
-
-    #[inline]
-    pub fn prefetch_block(&self, place: Place) {
-        if let Form::Tree(tree) = &self.0 {
-            tree.prefetch_block(place);
-        }
+    pub fn table(&self) -> Option<&Table> {
+        if let Form::Tree(tree) = &self.0 { Some(tree.table()) } else { None }
     }
 
     /// As OBJECT ENCODING names it.

@@ -271,19 +271,10 @@ impl Tree {
         self.table.scan(cursor, want, &mut |payload| visit(block(payload).member(), block(payload).score()))
     }
 
-    /// Has the memory fetched where the member's place in the table is; [`Tree::prefetch_block`] goes on from the place.
+    /// For prefetching; members are placed as [`KeyHasher::member`](crate::keyspace::KeyHasher::member) says.
     #[inline]
-    pub fn prefetch(&self, member: &[u8]) -> Place {
-        let place = self.place(member);
-        self.table.prefetch(place);
-        place
-    }
-
-    #[inline]
-    pub fn prefetch_block(&self, place: Place) {
-        if let Some(payload) = self.table.candidate(place) {
-            prefetch(payload as *const u8);
-        }
+    pub fn table(&self) -> &Table {
+        &self.table
     }
 
     /// Frees about `budget` members; true when nothing is left.
