@@ -3,6 +3,7 @@
 
 mod commands;
 mod config;
+mod coordinator;
 mod core;
 mod dispatch;
 mod node;

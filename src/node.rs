@@ -4,6 +4,9 @@ use crate::commands::registry::{Registry, RenameError};
 use crate::config::Config;
 use crate::config::command_line::Launch;
 use crate::config::load::LoadError;
+use crate::coordinator::Coordinator;
+use crate::coordinator::contract::{INBOX_MAX, Order, ToCore, ToCores};
+use crate::coordinator::status::Persistence;
 use crate::core::counters::Counters;
 use crate::core::pubsub::PubSub;
 use crate::core::shared::{Node, Pause, PerCore, Relisten, Shutdown, log_level, shard_settings};
@@ -14,17 +17,19 @@ use crate::observe::latency::LatencyMonitor;
 use crate::observe::rates::Rates;
 use crate::observe::slowlog::SlowLog;
 use crate::observe::{clock, log, memory};
+use crate::reactor::disk::RingDisk;
 use crate::reactor::listener::{self, ListenOptions, Listener};
 use crate::reactor::listening::Listening;
 use crate::reactor::runtime::Runtime;
 use crate::reactor::{Features, Ring, Wake};
 use crate::system::process;
+use crossbeam_channel::{Receiver, Sender};
 use kvshard::Shard;
 use kvshard::keyspace::KeyHasher;
 use slab::Slab;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread;
 use std::time::Instant;
@@ -72,10 +77,11 @@ fn start(launch: Launch) -> Result<(), String> {
     }
     let listening = Arc::new(Listening::new(config.port, listen(&config)?));
     let pidfile = write_pidfile(&config)?;
-    let node = Arc::new(new_node(config, config_file, cores, registry));
+    let (to_coordinator, orders) = crossbeam_channel::unbounded();
+    let node = Arc::new(new_node(config, config_file, cores, registry, to_coordinator));
     let first = node.relisten.set(relisten(listening.clone()));
     assert!(first.is_ok(), "nobody else sets it");
-    run_cores(&node, features, listening)?;
+    run_cores(&node, features, listening, orders)?;
     if let Some(path) = pidfile {
         let _gone_already = std::fs::remove_file(path);
     }
@@ -124,7 +130,13 @@ fn write_pidfile(config: &Config) -> Result<Option<PathBuf>, String> {
     }
 }
 
-fn new_node(config: Config, config_file: Option<PathBuf>, cores: usize, registry: Registry) -> Node {
+fn new_node(
+    config: Config,
+    config_file: Option<PathBuf>,
+    cores: usize,
+    registry: Registry,
+    to_coordinator: Sender<Order>,
+) -> Node {
     let now = clock::wall_ms() / 1000;
     Node {
         cores,
@@ -142,7 +154,8 @@ fn new_node(config: Config, config_file: Option<PathBuf>, cores: usize, registry
         monitors: AtomicUsize::new(0),
         pause: Pause::default(),
         shutdown: Shutdown::default(),
-        last_save: AtomicI64::new(now),
+        persistence: Persistence::new(now),
+        to_coordinator,
         peak_memory: AtomicU64::new(0),
         startup_memory: AtomicU64::new(0),
         relisten: OnceLock::new(),
@@ -155,7 +168,7 @@ struct Assignment {
     listening: Option<Arc<Listening>>,
 }
 
-fn run_cores(node: &Arc<Node>, features: Features, listening: Arc<Listening>) -> Result<(), String> {
+fn run_cores(node: &Arc<Node>, features: Features, listening: Arc<Listening>, orders: Receiver<Order>) -> Result<(), String> {
     let seeds = process::random_words();
     let hasher = KeyHasher::new(seeds, node.cores as u16);
     let mut cpus = core_affinity::get_core_ids().unwrap_or_default();
@@ -166,11 +179,14 @@ fn run_cores(node: &Arc<Node>, features: Features, listening: Arc<Listening>) ->
     let (wake_sender, wakes) = mpsc::channel::<(usize, Result<Wake, String>)>();
     let mut threads = Vec::new();
     let mut assignments = Vec::new();
+    let mut inboxes = Vec::new();
     for id in 0..node.cores {
         let (assign, assigned) = mpsc::channel::<Assignment>();
         assignments.push(assign);
         let (node, hasher, wake_sender) = (node.clone(), hasher.clone(), wake_sender.clone());
         let cpu = cpus.get(id).copied();
+        let (to_core, inbox) = crossbeam_channel::bounded(INBOX_MAX);
+        inboxes.push(to_core);
         let body = move || -> Result<(), String> {
             if let Some(cpu) = cpu {
                 core_affinity::set_for_current(cpu);
@@ -185,7 +201,7 @@ fn run_cores(node: &Arc<Node>, features: Features, listening: Arc<Listening>) ->
             let _starter_gone = wake_sender.send((id, Ok(ring.wake_handle())));
             drop(wake_sender);
             let Ok(Assignment { mesh, listening }) = assigned.recv() else { return Ok(()) };
-            let engine = Engine::new(new_core(id, &node, hasher, seeds[0]), mesh);
+            let engine = Engine::new(new_core(id, &node, hasher, seeds[0], inbox), mesh);
             let ran = Runtime::new(ring, engine, listening).run();
             node.shutdown.request();
             ran.map_err(|error| format!("core {id}: {error}"))
@@ -208,6 +224,17 @@ fn run_cores(node: &Arc<Node>, features: Features, listening: Arc<Listening>) ->
     }
     log::notice(&format!("Server initialized: {} cores, {} commands", node.cores, node.registry.len()));
     log::notice("Ready to accept connections");
+    let to_ring = bells.clone();
+    let to_cores = ToCores::new(inboxes, Box::new(move |core| to_ring[core].ring_from_outside()));
+    let coordinator = Coordinator { node: node.clone(), orders, to_cores };
+    let coordinator = thread::Builder::new()
+        .name("kvcore-coord".into())
+        .spawn(move || -> Result<(), String> {
+            let mut disk = RingDisk::new(&features).map_err(|error| format!("coordinator: {error}"))?;
+            coordinator.run(&mut disk);
+            Ok(())
+        })
+        .map_err(|error| error.to_string())?;
     let to_wake = bells.clone();
     process::watch_signals(node.clone(), move || to_wake.iter().for_each(Doorbell::ring_from_outside));
     let mut result = Ok(());
@@ -216,10 +243,12 @@ fn run_cores(node: &Arc<Node>, features: Features, listening: Arc<Listening>) ->
         bells.iter().for_each(Doorbell::ring_from_outside);
         result = result.and(ended);
     }
-    result
+    node.persistence.give_up.store(true, Ordering::Relaxed);
+    let _ended = node.to_coordinator.send(Order::Exit);
+    result.and(coordinator.join().unwrap_or_else(|_| Err("the coordinator panicked".to_owned())))
 }
 
-fn new_core(id: usize, node: &Arc<Node>, hasher: KeyHasher, seed: u64) -> Core {
+fn new_core(id: usize, node: &Arc<Node>, hasher: KeyHasher, seed: u64, inbox: Receiver<ToCore>) -> Core {
     let config = node.current_config();
     let settings = shard_settings(&config);
     let databases = config.databases as usize;
@@ -248,6 +277,8 @@ fn new_core(id: usize, node: &Arc<Node>, hasher: KeyHasher, seed: u64) -> Core {
         lent_facts: KeyspaceFacts::default(),
         reset_on_return: false,
         rates: Rates::new(clock::wall_ms()),
+        inbox,
+        to_save: Vec::new(),
     };
     core.apply_config(config);
     core

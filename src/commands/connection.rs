@@ -21,7 +21,7 @@ pub static PING: NodeCommand = Command {
         group: Group::Connection,
         summary: "Answers PONG, or the message given.",
         arity: -1,
-        flags: Flags::FAST.with(Flags::SENTINEL).with(Flags::SUBSCRIBED),
+        flags: Flags::FAST.with(Flags::SENTINEL).with(Flags::SUBSCRIBED).with(Flags::HEALTH),
         acl: AclCategory::CONNECTION,
         args: &[Arg::new("message", ArgKind::String).flags(ArgFlags::OPTIONAL)],
         tips: &["request_policy:all_shards", "response_policy:all_succeeded"],

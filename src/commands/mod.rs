@@ -5,6 +5,7 @@
 
 pub mod registry;
 
+use crate::coordinator::contract::Asker;
 use crate::core::Core;
 use crate::core::connection::Connection;
 use kvshard::command::Command;
@@ -28,6 +29,12 @@ pub struct Call<'a> {
 }
 
 impl Call<'_> {
+    /// The caller's connection, for those who answer it later.
+    pub fn asker(&self) -> Asker {
+        let generation = self.core.connections[self.connection].generation;
+        Asker { core: self.core.id, index: self.connection, generation }
+    }
+
     pub fn client(&mut self) -> &mut Connection {
         &mut self.core.connections[self.connection]
     }
@@ -41,6 +48,8 @@ pub enum Action {
     Gather(Gather),
     /// Run the queued commands.
     Exec,
+    /// The reply comes later, from the coordinator.
+    Await,
     /// Forget watched keys on all shards; the reply is complete.
     Unwatch,
     /// The reply is complete; close when it is sent.
@@ -116,6 +125,7 @@ pub fn commands() -> impl Iterator<Item = &'static NodeCommand> {
         latency::COMMANDS,
         memory::COMMANDS,
         monitor::COMMANDS,
+        persistence::COMMANDS,
         pubsub::COMMANDS,
         server::COMMANDS,
         slowlog::COMMANDS,
@@ -136,6 +146,7 @@ pub mod introspect;
 pub mod latency;
 pub mod memory;
 pub mod monitor;
+pub mod persistence;
 pub mod pubsub;
 pub mod server;
 pub mod slowlog;

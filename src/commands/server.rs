@@ -1,14 +1,15 @@
-//! Commands about the node as a whole: TIME, ROLE, LASTSAVE, LOLWUT, SHUTDOWN.
+//! Commands about the node as a whole: TIME, ROLE, LOLWUT, SHUTDOWN.
 
-use super::{Action, Call, Gather, NodeCommand};
+use super::{Action, Call, NodeCommand};
 use crate::config::REDIS_VERSION;
+use crate::core::shared::ShutdownOptions;
 use crate::observe::{clock, log};
 use kvshard::command::{AclCategory, Arg, ArgFlags, ArgKind, Command};
 use kvshard::number::parse_i64;
 use kvshard::{Args, Error, Flags, Group, Reply, Route, Spec};
 use std::sync::atomic::Ordering;
 
-pub static COMMANDS: &[&NodeCommand] = &[&TIME, &ROLE, &LASTSAVE, &LOLWUT, &SHUTDOWN];
+pub static COMMANDS: &[&NodeCommand] = &[&TIME, &ROLE, &LOLWUT, &SHUTDOWN];
 
 pub static TIME: NodeCommand = Command {
     spec: Spec {
@@ -54,26 +55,6 @@ fn role(_c: &mut Call<'_>, r: &mut Reply<'_>) -> Result<Action, Error> {
     r.bulk(b"master");
     r.integer(0);
     r.array(0);
-    Ok(Action::Done)
-}
-
-pub static LASTSAVE: NodeCommand = Command {
-    spec: Spec {
-        name: "lastsave",
-        group: Group::Server,
-        summary: "Tells when the data set was last saved.",
-        arity: 1,
-        flags: Flags::LOADING.with(Flags::STALE).with(Flags::FAST),
-        acl: AclCategory::ADMIN.with(AclCategory::DANGEROUS),
-        tips: &["nondeterministic_output"],
-        route: Route::Node,
-        ..Spec::DEFAULT
-    },
-    run: lastsave,
-};
-
-fn lastsave(c: &mut Call<'_>, r: &mut Reply<'_>) -> Result<Action, Error> {
-    r.integer(c.core.node.last_save.load(Ordering::Relaxed));
     Ok(Action::Done)
 }
 
@@ -170,14 +151,6 @@ pub static SHUTDOWN: NodeCommand = Command {
     run: shutdown,
 };
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-struct ShutdownOptions {
-    no_save: bool,
-    save: bool,
-    now: bool,
-    force: bool,
-}
-
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum ShutdownRequest {
     Abort,
@@ -206,20 +179,23 @@ impl ShutdownRequest {
     }
 }
 
-/// The node ends with this turn of its cores' loops, so there is no reply, and nothing to abort.
-fn shutdown(c: &mut Call<'_>, _r: &mut Reply<'_>) -> Result<Action, Error> {
-    let ShutdownRequest::Begin(options) = ShutdownRequest::parse(c.args.from(1))? else {
-        return Err(Error::Text("ERR No shutdown in progress."));
-    };
-    log::warning("User requested shutdown...");
-    if options.save && !options.force {
-        log::warning("There is no saving of the data set in this version: SHUTDOWN SAVE is refused, use NOSAVE or FORCE.");
-        return Err(Error::Text("ERR Errors trying to SHUTDOWN. Check logs."));
+/// The client's connection ends with the node, or it is told why not: then the first core, which looks after the end, has found
+/// that the last save failed.
+fn shutdown(c: &mut Call<'_>, r: &mut Reply<'_>) -> Result<Action, Error> {
+    let shutdown = &c.core.node.shutdown;
+    match ShutdownRequest::parse(c.args.from(1))? {
+        ShutdownRequest::Abort if shutdown.wanted().is_none() => Err(Error::Text("ERR No shutdown in progress.")),
+        ShutdownRequest::Abort => {
+            c.core.node.persistence.give_up.store(true, Ordering::Relaxed);
+            r.ok();
+            Ok(Action::Done)
+        }
+        ShutdownRequest::Begin(options) => {
+            log::warning("User requested shutdown...");
+            shutdown.want(options, Some(c.asker()));
+            Ok(Action::Await)
+        }
     }
-    if options.save || (!options.no_save && !c.core.config.save.is_empty()) {
-        log::warning("There is no saving of the data set in this version: exiting without it.");
-    }
-    Ok(Action::Gather(Gather::all(|core| core.node.shutdown.request(), |_, _, _, _| Ok(()))))
 }
 
 #[cfg(test)]

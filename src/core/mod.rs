@@ -11,12 +11,15 @@ pub mod shared;
 pub mod spare;
 
 use crate::config::Config;
+use crate::coordinator::contract::ToCore;
+use crate::coordinator::status::Saving;
 use crate::observe::latency::LatencyMonitor;
 use crate::observe::memory;
 use crate::observe::rates::Rates;
 use crate::observe::slowlog::SlowLog;
 use connection::{Connection, Special};
 use counters::Counters;
+use crossbeam_channel::Receiver;
 use hashbrown::HashMap;
 use kvshard::keyspace::ClientId;
 use kvshard::shard::Stats;
@@ -65,6 +68,10 @@ pub struct Core {
     pub reset_on_return: bool,
     /// Commands, bytes received and bytes sent per second.
     pub rates: Rates<3>,
+    /// What the coordinator has to say.
+    pub inbox: Receiver<ToCore>,
+    /// Saves that were ordered here and wait for the instant of their cut.
+    pub to_save: Vec<Saving>,
 }
 
 /// Facts for INFO and MEMORY about one core's part of the keyspace.
@@ -94,7 +101,7 @@ impl KeyspaceFacts {
 }
 
 impl Core {
-    /// Changes since the last save; only their own core counts them, others read.
+    /// Changes since the start; only their own core counts them, others read.
     #[inline]
     pub fn count_dirty(&self, changes: u64) {
         let dirty = &self.node.per_core[self.id].dirty;

@@ -2,12 +2,15 @@
 
 use crate::commands::registry::Registry;
 use crate::config::{Config, structures::KeyspaceEvents, values::*};
+use crate::coordinator::contract::{Asker, Order, ToCore, ToCores};
+use crate::coordinator::status::Persistence;
 use crate::observe::log;
+use crossbeam_channel::Sender;
 use kvshard::Settings;
 use kvshard::settings::{EvictionPolicy, NotifyFlags};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Instant;
 
 pub struct Node {
@@ -30,8 +33,8 @@ pub struct Node {
     pub monitors: AtomicUsize,
     pub pause: Pause,
     pub shutdown: Shutdown,
-    /// Seconds since 1970 of the last save (there is none yet: the start).
-    pub last_save: AtomicI64,
+    pub persistence: Persistence,
+    pub to_coordinator: Sender<Order>,
     /// Most memory in use seen so far, bytes.
     pub peak_memory: AtomicU64,
     /// Memory in use when the node had started, bytes.
@@ -50,7 +53,7 @@ pub type Relisten = Box<dyn Fn(&Config) -> bool + Send + Sync>;
 pub struct PerCore {
     pub connections: AtomicUsize,
     pub subscriptions: AtomicUsize,
-    /// Changes since the last save.
+    /// Changes since the start.
     pub dirty: AtomicU64,
     /// Keys that the eviction policy may choose from, while `maxmemory` is set.
     pub evictable: AtomicUsize,
@@ -74,15 +77,89 @@ impl Pause {
     }
 }
 
-/// The node is to end.
+/// The end of the node: wanted by a client or a signal, perhaps after a last save, then requested of all cores.
 #[derive(Default)]
 pub struct Shutdown {
     requested: AtomicBool,
+    wanted: AtomicBool,
+    /// The last save is being written: nobody may change what would not be in it.
+    holds_writes: AtomicBool,
+    wish: Mutex<Wish>,
+}
+
+#[derive(Default)]
+struct Wish {
+    options: ShutdownOptions,
+    /// Clients to be told if it comes to nothing; the others see their connections end.
+    askers: Vec<Asker>,
+}
+
+/// How the node is to end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ShutdownOptions {
+    pub no_save: bool,
+    pub save: bool,
+    pub now: bool,
+    /// Also if the last save fails.
+    pub force: bool,
 }
 
 impl Shutdown {
+    /// Has all cores end with this turn of their loops.
     pub fn request(&self) {
         self.requested.store(true, Ordering::SeqCst);
+    }
+
+    /// Asks for the end. The first core looks for it once a turn.
+    pub fn want(&self, options: ShutdownOptions, asker: Option<Asker>) {
+        let mut wish = self.wish();
+        wish.options = options;
+        wish.askers.extend(asker);
+        self.wanted.store(true, Ordering::SeqCst);
+    }
+
+    #[inline]
+    pub fn wanted(&self) -> Option<ShutdownOptions> {
+        self.wanted.load(Ordering::Relaxed).then(|| self.wish().options)
+    }
+
+    /// Takes the wish back, with those to be told.
+    pub fn call_off(&self) -> Vec<Asker> {
+        self.wanted.store(false, Ordering::SeqCst);
+        self.holds_writes.store(false, Ordering::SeqCst);
+        std::mem::take(&mut self.wish().askers)
+    }
+
+    pub fn hold_writes(&self) {
+        self.holds_writes.store(true, Ordering::SeqCst);
+    }
+
+    #[inline]
+    pub fn holds_writes(&self) -> bool {
+        self.holds_writes.load(Ordering::Relaxed)
+    }
+
+    /// The last save has ended, and with it the node, unless it failed.
+    pub fn saved(&self, whole: bool, to_cores: &ToCores) {
+        let cores = 0..to_cores.cores();
+        if whole || self.wish().options.force {
+            self.request();
+            return cores.for_each(|core| to_cores.wake(core));
+        }
+        log::warning("Error trying to save the DB, can't exit.");
+        let askers = self.call_off();
+        if askers.is_empty() {
+            log::warning("SIGTERM received but errors trying to shut down the server, check the logs for more information");
+        }
+        for to in askers {
+            let reply = b"-ERR Errors trying to SHUTDOWN. Check logs.\r\n".to_vec();
+            to_cores.tell(to.core, ToCore::Reply { to, reply });
+        }
+        cores.for_each(|core| to_cores.wake(core));
+    }
+
+    fn wish(&self) -> MutexGuard<'_, Wish> {
+        self.wish.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     #[inline]
@@ -94,6 +171,16 @@ impl Shutdown {
 impl Node {
     pub fn connections(&self) -> usize {
         self.per_core.iter().map(|core| core.connections.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Changes since the start.
+    pub fn changes(&self) -> u64 {
+        self.per_core.iter().map(|core| core.dirty.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Changes that no save has in it.
+    pub fn unsaved_changes(&self) -> u64 {
+        self.changes().saturating_sub(self.persistence.saved_changes.load(Ordering::Relaxed))
     }
 
     pub fn current_config(&self) -> Arc<Config> {

@@ -4,6 +4,7 @@
 
 use crate::commands::registry::Registered;
 use crate::core::connection::{Connection, Special, Transaction};
+use crate::persistence::disk::reason;
 use kvshard::{Args, Error, Flags};
 
 /// The reply to a command that needs memory when there is none.
@@ -29,12 +30,40 @@ pub struct NodeSpecial {
     pub monitored: bool,
     /// `maxmemory` is set.
     pub memory_limited: bool,
+    /// The data set is being loaded.
+    pub loading: bool,
+    /// Writes are refused, as they would not survive.
+    pub disk_error: Option<DiskError>,
+}
+
+/// What cannot be written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DiskError {
+    Rdb,
+    /// With the system's error number.
+    Aof(i32),
+}
+
+impl DiskError {
+    fn error(self) -> Error {
+        match self {
+            DiskError::Rdb => Error::Text(
+                "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that may \
+                 modify the data set are disabled, because this instance is configured to report errors during writes if RDB \
+                 snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB error.",
+            ),
+            DiskError::Aof(errno) => {
+                let reason = reason(&std::io::Error::from_raw_os_error(errno));
+                Error::Owned(format!("MISCONF Errors writing to the AOF file: {reason}"))
+            }
+        }
+    }
 }
 
 impl NodeSpecial {
     #[inline]
     pub fn any(&self) -> bool {
-        self.paused.is_some() || self.monitored || self.memory_limited
+        self.paused.is_some() || self.monitored || self.memory_limited || self.loading || self.disk_error.is_some()
     }
 }
 
@@ -103,6 +132,11 @@ pub fn check(connection: &Connection, command: &'static Registered, node: NodeSp
     if connection.in_multi() && flags.has(Flags::NO_MULTI) {
         return Verdict::Refuse(Error::Text("ERR Command not allowed inside a transaction"));
     }
+    if let Some(disk_error) = node.disk_error
+        && runs_any(connection, command, Flags::WRITE | Flags::HEALTH)
+    {
+        return Verdict::Refuse(disk_error.error());
+    }
     if special.has(Special::SUBSCRIBED) && !allowed_while_subscribed(command) {
         let name = command.spec.name;
         return Verdict::Refuse(Error::Owned(format!(
@@ -111,6 +145,9 @@ pub fn check(connection: &Connection, command: &'static Registered, node: NodeSp
     }
     if special.has(Special::MONITOR) && touches_keys(connection, command) {
         return Verdict::Refuse(Error::Text("ERR Replica can't interact with the keyspace"));
+    }
+    if node.loading && !runs_while_loading(connection, command) {
+        return Verdict::Refuse(Error::Text("LOADING Redis is loading the dataset in memory"));
     }
     let runs_now = !connection.in_multi() || flags.has(Flags::NO_QUEUE);
     if let Some(writes_only) = node.paused {
@@ -131,6 +168,12 @@ fn runs_any(connection: &Connection, command: &'static Registered, flags: Flags)
     let queued = |transaction: &Transaction| transaction.queue.iter().any(|(queued, _)| queued.flags().any(flags));
     let runs_queue = command.flags().has(Flags::RUNS_QUEUE);
     command.flags().any(flags) || (runs_queue && connection.transaction.as_deref().is_some_and(queued))
+}
+
+fn runs_while_loading(connection: &Connection, command: &'static Registered) -> bool {
+    let all = |transaction: &Transaction| transaction.queue.iter().all(|(queued, _)| queued.flags().has(Flags::LOADING));
+    let queue_runs = !command.flags().has(Flags::RUNS_QUEUE) || connection.transaction.as_deref().is_none_or(all);
+    command.flags().has(Flags::LOADING) && queue_runs
 }
 
 /// Not for monitors, which Redis counts as replicas here.

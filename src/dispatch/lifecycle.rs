@@ -1,7 +1,7 @@
 //! A connection's beginning and end, and what a core does as time passes.
 
 use super::Engine;
-use super::gate::NodeSpecial;
+use super::gate::{DiskError, NodeSpecial};
 use super::mesh::{Adopted, Request};
 use crate::commands::client;
 use crate::core::connection::{Connection, Special, Stall};
@@ -74,6 +74,9 @@ impl Engine {
             self.publish_evictable();
         }
         self.time_out_blocked();
+        if self.core.id == 0 {
+            self.look_at_shutdown();
+        }
         let retried = self.retry_refused();
         if self.special.paused.is_none() && !self.paused.is_empty() {
             for index in std::mem::take(&mut self.paused) {
@@ -85,7 +88,7 @@ impl Engine {
                 self.resume_stalled(index, Stall::BackPressure);
             }
         }
-        let mut busy = retried;
+        let mut busy = retried | self.continue_snapshot();
         if let Some(shard) = &mut self.core.shard
             && !shard.trash.is_empty()
         {
@@ -103,10 +106,23 @@ impl Engine {
     fn look_at_node(&mut self) {
         let node = &self.core.node;
         self.special = NodeSpecial {
-            paused: node.pause.active(self.core.now),
+            paused: if node.shutdown.holds_writes() { Some(true) } else { node.pause.active(self.core.now) },
             monitored: node.monitors.load(Ordering::Relaxed) > 0,
             memory_limited: self.core.config.maxmemory > 0,
+            loading: node.persistence.loading.load(Ordering::Relaxed),
+            disk_error: self.disk_error(),
         };
+    }
+
+    /// What keeps writes from surviving, if they are to be refused for it.
+    fn disk_error(&self) -> Option<DiskError> {
+        let (persistence, config) = (&self.core.node.persistence, &self.core.config);
+        let rdb_failed = persistence.rdb_failed.load(Ordering::Relaxed);
+        if rdb_failed && config.stop_writes_on_bgsave_error && !config.save.is_empty() {
+            return Some(DiskError::Rdb);
+        }
+        let errno = persistence.aof_errno.load(Ordering::Relaxed);
+        (errno != 0 && config.appendonly).then_some(DiskError::Aof(errno))
     }
 
     fn resume_stalled(&mut self, index: usize, from: Stall) {
@@ -147,6 +163,9 @@ impl Engine {
         let deadline = self.next_deadline().map_or(cron, |deadline| deadline.saturating_sub(self.core.now).max(0) as u64);
         let pause_until = self.core.node.pause.until_ms.load(Ordering::Relaxed);
         let pause_end = if self.paused.is_empty() { cron } else { (pause_until - wall_ms()).max(0) as u64 };
+        if self.waits_for_coordinator() {
+            return 1;
+        }
         cron.min(deadline + u64::from(deadline > 0)).min(pause_end)
     }
 
@@ -155,6 +174,9 @@ impl Engine {
         self.core.sample_figures();
         self.expire_cycle();
         self.check_clients();
+        if self.core.id == 0 {
+            self.look_at_save_points();
+        }
         self.parse_args.trim();
         self.pipeline.trim();
         self.tidy_when_idle();

@@ -418,6 +418,11 @@ impl Mesh {
         self.to_wake.drain(..).for_each(|target| self.bells[target].ring_from_outside());
     }
 
+    /// Wakes every core.
+    pub fn ring_all(&self) {
+        self.bells.iter().for_each(Doorbell::ring_from_outside);
+    }
+
     pub fn take_wakes(&mut self) -> impl Iterator<Item = &Wake> {
         self.to_wake.drain(..).map(|target| &self.bells[target].wake)
     }

@@ -13,6 +13,7 @@ pub mod operation;
 pub mod publish;
 pub mod remote;
 pub mod route;
+pub mod snapshot;
 pub mod transaction;
 pub mod whole;
 
@@ -51,6 +52,7 @@ pub struct Engine {
     http_warned_ms: i64,
     /// The connection's place that the clients' check has come to.
     checked_to: usize,
+    snapshot: snapshot::CutStream,
     /// Commands and reads up to the last cron, and whether memory has been tidied since.
     rest: (u64, bool),
 }
@@ -75,6 +77,7 @@ impl Engine {
             next_generation: 0,
             http_warned_ms: 0,
             checked_to: 0,
+            snapshot: snapshot::CutStream::default(),
             rest: (0, true),
         }
     }

@@ -14,6 +14,7 @@
 use super::Engine;
 use super::locks::Decision;
 use super::mesh::{Answer, Grant, Job, LockRequest, OperationId, Release, Request, Scope};
+use super::snapshot::OnAllShards;
 use super::{route, whole};
 use crate::commands::registry::{Registered, Run};
 use crate::commands::{Finish, Gather, On, Part};
@@ -84,6 +85,8 @@ pub struct Block {
     pub out: Vec<u8>,
     pub wait: Option<Wait>,
     pub place: Workplace,
+    /// Done first, once all shards are here.
+    pub on_all_shards: Option<OnAllShards>,
 }
 
 /// Where a block's commands find their keys.
@@ -216,6 +219,23 @@ impl Engine {
         if !retry {
             self.core.connections[index].stall = Stall::Operation;
         }
+        self.begin_for(caller, needs, block, check_watch, retry);
+    }
+
+    /// Starts an operation that no client waits for.
+    pub(super) fn begin_for_nobody(&mut self, needs: Vec<(usize, Scope)>, block: Block) {
+        let nobody = Caller { index: usize::MAX, generation: u32::MAX, client: ClientId(u64::MAX) };
+        self.begin_for(nobody, needs, block, None, false);
+    }
+
+    fn begin_for(
+        &mut self,
+        caller: Caller,
+        needs: Vec<(usize, Scope)>,
+        block: Block,
+        check_watch: Option<ClientId>,
+        retry: bool,
+    ) {
         let ticket = self.core.node.take_ticket();
         let spanning = Spanning {
             caller,
@@ -368,6 +388,9 @@ impl Engine {
             let caller = spanning.caller;
             (spanning.running, spanning.answered) = (true, false);
             let mut block = std::mem::replace(&mut spanning.block, Block::new(Vec::new(), false));
+            if let (Some(act), Workplace::Shards(shards)) = (block.on_all_shards.take(), &mut block.place) {
+                act(&mut self.core, shards);
+            }
             let ended = self.run_block(caller, &mut block, Some(id));
             let spanning = self.operations.spanning(id).expect("it is not removed while it runs");
             spanning.running = false;
@@ -701,7 +724,7 @@ impl Engine {
 
 impl Block {
     pub fn new(commands: Vec<(&'static Registered, ArgsBuf)>, is_exec: bool) -> Self {
-        Block { commands, next: 0, is_exec, out: Vec::new(), wait: None, place: Workplace::Own }
+        Block { commands, next: 0, is_exec, out: Vec::new(), wait: None, place: Workplace::Own, on_all_shards: None }
     }
 
     /// A watched key has changed: EXEC answers null and runs nothing.

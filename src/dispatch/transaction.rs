@@ -6,7 +6,7 @@ use super::operation::{Block, Caller, Measured, Workplace};
 use super::route::{self, Target};
 use crate::commands::registry::{Plan, Registered, Run};
 use crate::commands::{Action, Call};
-use crate::core::connection::{Special, Transaction};
+use crate::core::connection::{Special, Stall, Transaction};
 use kvshard::{Args, Error, Reply};
 
 impl Engine {
@@ -57,6 +57,11 @@ impl Engine {
         match action {
             Action::Done => {}
             Action::Gather(gather) => self.gather(index, gather, measured, None),
+            Action::Await => {
+                self.core.connections[index].stall = Stall::Operation;
+                // Whoever is to act on it may sleep.
+                self.mesh.ring_all();
+            }
             Action::Exec => self.exec(index),
             Action::Unwatch => self.unwatch(index),
             Action::Close => self.core.close(index, true),

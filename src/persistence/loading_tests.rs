@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use kvshard::command::ArgsBuf;
 
 use super::aof_reader::LINE_BYTES_MAX;
-use super::manifest::{BaseFormat, Disk, Manifest, store};
+use super::disk::Disk;
+use super::manifest::{BaseFormat, Manifest, store};
 use super::segment::{Effect, SegmentEncoder};
 use super::spanning::{Operation, OperationId, Part, SegmentSeq};
 

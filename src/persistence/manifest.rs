@@ -17,11 +17,11 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::disk::FileLayer;
 use crate::config::words;
 
 /// Longest line that is read, its line feed included. Longer ones are refused, or cut if they are comments.
@@ -331,34 +331,6 @@ fn needs_quotes(name: &[u8]) -> bool {
     name.is_empty() || name.iter().any(|byte| !byte.is_ascii_graphic() || matches!(byte, b'\\' | b'"' | b'\''))
 }
 
-/// What storing a manifest asks of a file system.
-pub trait FileLayer {
-    /// Makes `path` hold exactly `content`, and waits until it is on disk.
-    fn write_durably(&mut self, path: &Path, content: &[u8]) -> io::Result<()>;
-    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Waits until the names in `directory` are on disk.
-    fn sync_directory(&mut self, directory: &Path) -> io::Result<()>;
-}
-
-/// The file system of this machine.
-pub struct Disk;
-
-impl FileLayer for Disk {
-    fn write_durably(&mut self, path: &Path, content: &[u8]) -> io::Result<()> {
-        let mut file = File::create(path)?;
-        file.write_all(content)?;
-        file.sync_all()
-    }
-
-    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::rename(from, to)
-    }
-
-    fn sync_directory(&mut self, directory: &Path) -> io::Result<()> {
-        File::open(directory)?.sync_all()
-    }
-}
-
 /// Why a manifest was not stored.
 #[derive(Debug)]
 pub enum StoreError {
@@ -398,8 +370,10 @@ pub fn store(files: &mut impl FileLayer, directory: &Path, name: &str, manifest:
 
 #[cfg(test)]
 mod tests {
+    use super::super::disk::Disk;
     use super::*;
     use proptest::prelude::*;
+    use std::fs;
 
     fn parse(text: &str) -> Result<Manifest, ManifestError> {
         Manifest::parse(text.as_bytes())
@@ -547,6 +521,18 @@ file appendonly.aof.3.incr.aof seq 3 type i
     }
 
     impl FileLayer for Failing {
+        fn create(&mut self, _: &Path) -> io::Result<fs::File> {
+            unreachable!("a manifest is written in one piece")
+        }
+
+        fn write(&mut self, _: &fs::File, _: Vec<u8>, _: u64) -> (Vec<u8>, io::Result<()>) {
+            unreachable!("a manifest is written in one piece")
+        }
+
+        fn sync(&mut self, _: &fs::File) -> io::Result<()> {
+            unreachable!("a manifest is written in one piece")
+        }
+
         fn write_durably(&mut self, path: &Path, content: &[u8]) -> io::Result<()> {
             self.step(format!("write {} {}", path.display(), content.len()))
         }

@@ -6,6 +6,7 @@
 pub mod aof_reader;
 pub mod check_aof;
 pub mod check_rdb;
+pub mod disk;
 pub mod manifest;
 pub mod segment;
 pub mod spanning;

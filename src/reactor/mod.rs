@@ -12,6 +12,7 @@
 //! [`Ring::submit_and_wait`], which is the turn's only system call.
 
 pub mod buffers;
+pub mod disk;
 mod enter;
 pub mod features;
 pub mod gather;
@@ -75,6 +76,12 @@ impl Errno {
     pub const CANCELED: Self = Self(libc::ECANCELED);
     /// An accept met the process's limit on descriptors; arm it again later, not at once.
     pub const MFILE: Self = Self(libc::EMFILE);
+}
+
+impl From<Errno> for std::io::Error {
+    fn from(errno: Errno) -> Self {
+        std::io::Error::from_raw_os_error(errno.0)
+    }
 }
 
 impl std::fmt::Display for Errno {

@@ -74,7 +74,9 @@ impl Runtime {
                 self.complete(completion);
             }
             busy |= self.engine.read_mail();
+            busy |= self.engine.read_inbox();
             busy |= self.engine.resume_connections();
+            self.engine.begin_saves();
             busy |= self.engine.take_own_answers();
             self.arm_receives();
             self.end_turn();

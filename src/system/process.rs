@@ -1,7 +1,7 @@
 //! What a process does with the system around it: becoming a daemon, limits, signals, random numbers for ids.
 
 use crate::config::Config;
-use crate::core::shared::Node;
+use crate::core::shared::{Node, ShutdownOptions};
 use crate::observe::log;
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -119,7 +119,7 @@ pub fn watch_signals(node: Arc<Node>, wake_cores: impl Fn() + Send + 'static) {
             asked = true;
             let name = if signal == libc::SIGINT { "SIGINT" } else { "SIGTERM" };
             log::warning(&format!("Received {name} scheduling shutdown..."));
-            node.shutdown.request();
+            node.shutdown.want(ShutdownOptions::default(), None);
             wake_cores();
         }
     };

@@ -226,6 +226,8 @@ bits!(Flags {
     NO_PAUSE = 28, "";
     // For use between servers, as COMMAND DOCS says of it.
     SYSTEM = 29, "";
+    // Tells of the server's health: refused as writes are while they would not survive.
+    HEALTH = 30, "";
 });
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

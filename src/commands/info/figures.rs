@@ -162,7 +162,7 @@ impl Figures {
             clients,
             rates,
             databases,
-            dirty: cores.iter().map(|part| part.dirty).sum(),
+            dirty: core.node.unsaved_changes(),
             table_bytes: cores.iter().map(|part| part.table_bytes).sum(),
             trash_pending: cores.iter().map(|part| part.keyspace.trash_pending).sum(),
             trash_freed: cores.iter().map(|part| part.keyspace.trash_freed).sum(),

@@ -3,6 +3,7 @@
 use super::figures::{CpuTime, Figures};
 use super::{human, lines, ratio, yes};
 use crate::config::{Directive, REDIS_VERSION};
+use crate::coordinator::status::Saving;
 use crate::observe::{clock, memory};
 use std::ffi::CStr;
 use std::sync::atomic::Ordering;
@@ -148,23 +149,28 @@ pub fn memory(f: &Figures, text: &mut String) {
 }
 
 pub fn persistence(f: &Figures, text: &mut String) {
+    let persistence = &f.node.persistence;
+    let rdb = persistence.rdb();
+    let running = rdb.running.filter(|running| matches!(running.saving, Saving::Background));
+    let written = persistence.keys_written.load(Ordering::Relaxed) as f64;
+    let perc = running.map_or(0.0, |running| 100.0 * written / running.keys.max(1) as f64);
     text.push_str("# Persistence\r\n");
     lines!(text,
-        "loading" => 0,
+        "loading" => u8::from(persistence.loading.load(Ordering::Relaxed)),
         "async_loading" => 0,
         "current_cow_peak" => 0,
         "current_cow_size" => 0,
         "current_cow_size_age" => 0,
-        "current_fork_perc" => "0.00",
-        "current_save_keys_processed" => 0,
-        "current_save_keys_total" => 0,
+        "current_fork_perc" => format!("{:.2}", perc),
+        "current_save_keys_processed" => running.map_or(0, |_| persistence.keys_written.load(Ordering::Relaxed)),
+        "current_save_keys_total" => running.map_or(0, |running| running.keys),
         "rdb_changes_since_last_save" => f.dirty,
-        "rdb_bgsave_in_progress" => 0,
-        "rdb_last_save_time" => f.node.last_save.load(Ordering::Relaxed),
-        "rdb_last_bgsave_status" => "ok",
-        "rdb_last_bgsave_time_sec" => -1,
-        "rdb_current_bgsave_time_sec" => -1,
-        "rdb_saves" => 0,
+        "rdb_bgsave_in_progress" => u8::from(running.is_some()),
+        "rdb_last_save_time" => persistence.last_save.load(Ordering::Relaxed),
+        "rdb_last_bgsave_status" => if persistence.rdb_failed.load(Ordering::Relaxed) { "err" } else { "ok" },
+        "rdb_last_bgsave_time_sec" => rdb.last_duration_s,
+        "rdb_current_bgsave_time_sec" => running.map_or(-1, |running| running.began.elapsed().as_secs() as i64),
+        "rdb_saves" => rdb.saves,
         "rdb_last_cow_size" => 0,
         "rdb_last_load_keys_expired" => 0,
         "rdb_last_load_keys_loaded" => 0,

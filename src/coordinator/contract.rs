@@ -1,0 +1,85 @@
+//! What the cores and the coordinator say to each other.
+//!
+//! Orders go to the coordinator through one queue of the node's; each core has an inbox of its own for what comes back, and is
+//! woken for it. All of these queues are the control plane: nothing on the path of a command uses them.
+
+use super::status::Saving;
+use crossbeam_channel::{Receiver, Sender};
+use kvshard::codec::rdb::Compression;
+use std::path::PathBuf;
+
+/// Pieces of a snapshot on their way to the coordinator, from all cores together.
+pub const PIECES_MAX: usize = 16;
+/// Messages on their way to a core; the coordinator waits when there are more.
+pub const INBOX_MAX: usize = 64;
+
+/// What the coordinator is to do.
+pub enum Order {
+    Snapshot(Box<Snapshot>),
+    /// The node ends: nothing more comes.
+    Exit,
+}
+
+/// A cut was made: what the cores send is to become an RDB file.
+pub struct Snapshot {
+    pub saving: Saving,
+    /// The file that it replaces when it is whole.
+    pub path: PathBuf,
+    pub compression: Compression,
+    /// The cores' records; each core's last piece says so.
+    pub pieces: Receiver<Piece>,
+    pub cores: usize,
+    /// Keys, and keys that expire, of each database at the cut.
+    pub databases: Vec<(u64, u64)>,
+    /// Changes counted up to the cut.
+    pub changes: u64,
+}
+
+/// Records of one shard's cut.
+pub struct Piece {
+    pub records: Vec<u8>,
+    pub keys: u64,
+    /// It was the shard's last.
+    pub ended: bool,
+}
+
+/// What a core is told.
+pub enum ToCore {
+    /// The answer that a client, whose connection was stalled for it, has waited for.
+    Reply { to: Asker, reply: Vec<u8> },
+}
+
+/// A connection of some core, as someone elsewhere names it.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker {
+    pub core: usize,
+    pub index: usize,
+    pub generation: u32,
+}
+
+/// The coordinator's ways to the cores.
+pub struct ToCores {
+    inboxes: Vec<Sender<ToCore>>,
+    /// Wakes a core.
+    wake: Box<dyn Fn(usize) + Send>,
+}
+
+impl ToCores {
+    pub fn new(inboxes: Vec<Sender<ToCore>>, wake: Box<dyn Fn(usize) + Send>) -> Self {
+        ToCores { inboxes, wake }
+    }
+
+    pub fn wake(&self, core: usize) {
+        (self.wake)(core);
+    }
+
+    pub fn cores(&self) -> usize {
+        self.inboxes.len()
+    }
+
+    /// Waits while the core's inbox is full. A core that has ended hears nothing any more.
+    pub fn tell(&self, core: usize, message: ToCore) {
+        let _ended = self.inboxes[core].send(message);
+        (self.wake)(core);
+    }
+}
