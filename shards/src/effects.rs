@@ -2,7 +2,7 @@
 //!
 //! Owns one flat buffer of effects that are encoded already, and an index of where each one ends. Both are reused from turn to
 //! turn, and a command's own text is copied once. Refuses to know who reads them, and which database that reader has selected:
-//! SELECT, MULTI and EXEC are added on the way out, by [`Effects::write_log`].
+//! SELECT, MULTI and EXEC are added on the way out, by [`Effects::write_log`] and [`Effects::write_block`].
 //!
 //! Effects that must be seen together or not at all are a *group*: those of one command (with the deletion of expired keys that it
 //! met), of one EXEC, of one script. Redis wraps a group of more than one in MULTI and EXEC; a group of one stands alone. A blocked
@@ -50,6 +50,10 @@ pub struct Effect<'a> {
     /// The command, for finding the keys; `None`: its first argument is its only key.
     pub spec: Option<&'static Spec>,
 }
+
+/// What a block of commands that belong together begins and ends with, in a log.
+pub const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
+pub const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
 
 /// Buffers larger than this are given back instead of being kept for the next turn.
 const KEPT_BYTES_MAX: usize = 1 << 20;
@@ -144,20 +148,26 @@ impl Effects {
         let mut in_group = false;
         for (at, effect) in self.iter().enumerate() {
             let last = self.index.get(at + 1).is_none_or(|next| next.opens_group);
-            if *selected != Some(effect.db) {
-                let mut digits = itoa::Buffer::new();
-                write_command(out, [&b"SELECT"[..], digits.format(effect.db).as_bytes()].into_iter());
-                *selected = Some(effect.db);
-            }
+            select(effect.db, selected, out);
             if effect.opens_group && !last {
-                write_command(out, [&b"MULTI"[..]].into_iter());
+                out.extend_from_slice(MULTI);
                 in_group = true;
             }
             out.extend_from_slice(effect.resp);
             if last && in_group {
-                write_command(out, [&b"EXEC"[..]].into_iter());
+                out.extend_from_slice(EXEC);
                 in_group = false;
             }
+        }
+    }
+
+    /// Appends the effects as they stand in one block of a log, between its MULTI and EXEC: with SELECT where the database changes,
+    /// and whatever groups they are in. `selected` as for [`Effects::write_log`].
+    pub fn write_block(&self, selected: &mut Option<usize>, out: &mut Vec<u8>) {
+        debug_assert_eq!(self.depth, 0, "a group is written whole");
+        for effect in self.iter() {
+            select(effect.db, selected, out);
+            out.extend_from_slice(effect.resp);
         }
     }
 
@@ -207,6 +217,13 @@ fn number(text: &[u8]) -> usize {
     digits.fold(0usize, |sum, digit| sum.saturating_mul(10).saturating_add(usize::from(digit - b'0')))
 }
 
+/// Appends SELECT, unless the log has selected that database.
+fn select(db: usize, selected: &mut Option<usize>, out: &mut Vec<u8>) {
+    if selected.replace(db) != Some(db) {
+        write_command(out, [&b"SELECT"[..], itoa::Buffer::new().format(db).as_bytes()].into_iter());
+    }
+}
+
 /// Appends a command as RESP sends it.
 #[inline]
 pub fn write_command<'a>(out: &mut Vec<u8>, args: impl ExactSizeIterator<Item = &'a [u8]>) {
@@ -225,10 +242,14 @@ mod tests {
     }
 
     /// The commands of a log, as lines.
-    fn lines(effects: &Effects, selected: Option<usize>) -> Vec<String> {
-        let (mut out, mut selected) = (Vec::new(), selected);
+    fn lines(effects: &Effects, mut selected: Option<usize>) -> Vec<String> {
+        let mut out = Vec::new();
         effects.write_log(&mut selected, &mut out);
-        let (mut lines, mut rest) = (Vec::new(), &out[..]);
+        words(&out)
+    }
+
+    fn words(log: &[u8]) -> Vec<String> {
+        let (mut lines, mut rest) = (Vec::new(), log);
         while !rest.is_empty() {
             let next = rest.windows(3).skip(1).position(|part| part == b"\n*1" || part == b"\n*2" || part == b"\n*3");
             let (command, more) = rest.split_at(next.map_or(rest.len(), |at| at + 2));
@@ -275,6 +296,10 @@ mod tests {
         let wanted = ["SET a", "SET b", "SELECT 2", "MULTI", "DEL c", "SET c", "SELECT 1", "SET d", "EXEC", "DEL e", "DEL f"];
         assert_eq!(lines(&effects, Some(0)), wanted);
         assert_eq!(lines(&effects, None)[..2], ["SELECT 0", "SET a"]);
+        let (mut out, mut selected) = (Vec::new(), Some(0));
+        effects.write_block(&mut selected, &mut out);
+        let wanted = ["SET a", "SET b", "SELECT 2", "DEL c", "SET c", "SELECT 1", "SET d", "DEL e", "DEL f"];
+        assert_eq!((words(&out), selected), (wanted.map(str::to_owned).into(), Some(1)));
     }
 
     #[test]

@@ -6,13 +6,14 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use kvshard::command::ArgsBuf;
+use kvshard::Effects;
+use kvshard::effects::write_command;
 
 use super::aof_reader::LINE_BYTES_MAX;
 use super::disk::Disk;
 use super::manifest::{BaseFormat, Manifest, store};
-use super::segment::{Effect, SegmentEncoder};
-use super::spanning::{Operation, OperationId, Part, SegmentSeq};
+use super::segment::SegmentEncoder;
+use super::spanning::{Operation, OperationId, SegmentSeq};
 
 const STARTUP: Duration = Duration::from_secs(20);
 const MANIFEST: &str = "appendonly.aof.manifest";
@@ -72,25 +73,26 @@ fn directory(segments: &[Vec<u8>], base: &[u8]) -> tempfile::TempDir {
 
 fn command(text: &str) -> Vec<u8> {
     let mut out = Vec::new();
-    super::segment::push_command(text.split(' ').map(str::as_bytes).collect::<Vec<_>>().into_iter(), &mut out);
+    write_command(&mut out, text.split(' ').map(str::as_bytes).collect::<Vec<_>>().into_iter());
     out
 }
 
 #[test]
 fn redis_loads_a_base_and_a_segment_for_each_core() {
-    let large = ArgsBuf::from_slices(&[b"SET", b"large", &[0xA5; 50_000]]);
-    let [ping, a, b] =
-        [["SET", "here", "1"], ["SET", "a", "2"], ["SET", "b", "3"]].map(|args| ArgsBuf::from_slices(&args.map(str::as_bytes)));
-    let effect = |db, buf: &'static ArgsBuf| Effect { db, args: buf.args() };
-    let [large, ping, a, b] = [large, ping, a, b].map(|buf| &*Box::leak(Box::new(buf)));
-    let effects = [[effect(0, large), effect(1, a)], [effect(0, a), effect(0, b)]];
-    let parts = [Part { segment: SegmentSeq(1), effects: &effects[0] }, Part { segment: SegmentSeq(2), effects: &effects[1] }];
+    let effects = |commands: &[(usize, [&[u8]; 3])]| {
+        let mut effects = Effects::default();
+        commands.iter().for_each(|(db, args)| effects.push(*db, None, args.iter().copied()));
+        effects
+    };
+    let (a, b) = ([&b"SET"[..], b"a", b"2"], [&b"SET"[..], b"b", b"3"]);
+    let [first, second] = [[(0, [&b"SET"[..], b"large", &[0xA5; 50_000]]), (1, a)], [(0, a), (0, b)]].map(|part| effects(&part));
+    let parts = [(SegmentSeq(1), &first), (SegmentSeq(2), &second)];
     let operation = Operation { id: OperationId(7), parts: &parts };
     let segment = |seq| {
         let mut encoder = SegmentEncoder::new(true);
         let mut out = Vec::new();
         encoder.operation(100, &operation, SegmentSeq(seq), &mut out);
-        encoder.effects(101, &[effect(seq as usize + 3, ping)], &mut out);
+        encoder.effects(101, &effects(&[(seq as usize + 3, [b"SET", b"here", b"1"])]), &mut out);
         out
     };
     let segments = [segment(1), segment(2), segment(3), Vec::new()];

@@ -32,14 +32,18 @@
 //!
 //! Refuses to know files and shards. What is damaged is refused, not guessed.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::Write;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use kvshard::Effects;
 use kvshard::codec::crc64::crc64;
+use kvshard::effects::write_command;
 
 use super::aof_reader::{Annotation, Command, LINE_BYTES_MAX};
-use super::segment::{Effect, push_arg, push_header};
 
 /// What the annotation lines of this module begin with.
 pub const MARK: &[u8] = b"#KV:";
@@ -66,23 +70,23 @@ pub struct SegmentSeq(pub i64);
 pub struct Operation<'a> {
     pub id: OperationId,
     /// One for each segment at most.
-    pub parts: &'a [Part<'a>],
-}
-
-#[derive(Clone, Copy)]
-pub struct Part<'a> {
-    pub segment: SegmentSeq,
-    pub effects: &'a [Effect<'a>],
+    pub parts: &'a [(SegmentSeq, &'a Effects)],
 }
 
 impl<'a> Operation<'a> {
-    pub fn effects_of(&self, segment: SegmentSeq) -> &'a [Effect<'a>] {
-        self.parts.iter().find(|part| part.segment == segment).map_or(&[], |part| part.effects)
+    /// What it does to a segment, if anything.
+    pub fn effects_of(&self, segment: SegmentSeq) -> Option<&'a Effects> {
+        self.changes().find(|(changed, _)| *changed == segment).map(|(_, effects)| effects)
     }
 
     /// Whether more than one segment is changed.
     pub fn spans_segments(&self) -> bool {
-        self.parts.iter().filter(|part| !part.effects.is_empty()).count() > 1
+        self.changes().nth(1).is_some()
+    }
+
+    /// The parts that are not empty.
+    fn changes(&self) -> impl Iterator<Item = (SegmentSeq, &'a Effects)> {
+        self.parts.iter().copied().filter(|(_, effects)| !effects.is_empty())
     }
 }
 
@@ -103,17 +107,17 @@ pub fn annotate(operation: &Operation<'_>, own: SegmentSeq, out: &mut Vec<u8>) {
 fn record_text(operation: &Operation<'_>, own: SegmentSeq) -> Vec<u8> {
     let mut text = vec![b'0'; CHECKSUM_DIGITS];
     push_word(" @", own.0, &mut text);
-    let others = operation.parts.iter().filter(|part| part.segment != own && !part.effects.is_empty());
-    for part in others {
-        push_word(" @", part.segment.0, &mut text);
+    let mut ranges = Vec::new();
+    for (segment, effects) in operation.changes().filter(|(segment, _)| *segment != own) {
+        push_word(" @", segment.0, &mut text);
         let mut selected = None;
-        for effect in part.effects {
-            if selected != Some(effect.db) {
-                selected = Some(effect.db);
+        for effect in effects.iter() {
+            if selected.replace(effect.db) != Some(effect.db) {
                 push_word(" *2 SELECT ", effect.db as i64, &mut text);
             }
-            push_word(" *", effect.args.len() as i64, &mut text);
-            effect.args.iter().for_each(|arg| push_argument(arg, &mut text));
+            let args = effect.args(&mut ranges);
+            push_word(" *", args.len() as i64, &mut text);
+            args.iter().for_each(|arg| push_argument(arg, &mut text));
         }
     }
     let sum = checksum(operation.id, &text[CHECKSUM_DIGITS..]);
@@ -132,7 +136,7 @@ fn push_argument(arg: &[u8], text: &mut Vec<u8>) {
         text.extend_from_slice(arg);
     } else {
         text.push(b'~');
-        base64::encode(arg, text);
+        text.extend_from_slice(STANDARD_NO_PAD.encode(arg).as_bytes());
     }
 }
 
@@ -240,10 +244,8 @@ fn record(id: OperationId, text: &[u8]) -> Result<Record, Damage> {
         }
         let count = word.strip_prefix(b"*").and_then(number).filter(|count| *count > 0).ok_or(Damage::Form)?;
         let (_, commands) = others.last_mut().ok_or(Damage::Form)?;
-        push_header(b'*', count as usize, commands);
-        for _ in 0..count {
-            push_decoded(words.next().ok_or(Damage::Form)?, commands)?;
-        }
+        let args = (0..count).map(|_| words.next().and_then(argument).ok_or(Damage::Form)).collect::<Result<Vec<_>, _>>()?;
+        write_command(commands, args.iter().map(|arg| &**arg));
     }
     Ok(Record { id, own, others })
 }
@@ -253,13 +255,12 @@ fn segment(word: &[u8]) -> Result<SegmentSeq, Damage> {
     seq.map(SegmentSeq).ok_or(Damage::Form)
 }
 
-fn push_decoded(word: &[u8], commands: &mut Vec<u8>) -> Result<(), Damage> {
+/// What [`push_argument`] wrote; of base64 nothing but what it gives is accepted.
+fn argument(word: &[u8]) -> Option<Cow<'_, [u8]>> {
     match word.strip_prefix(b"~") {
-        Some(encoded) => push_arg(&base64::decode(encoded).ok_or(Damage::Form)?, commands),
-        None if word.is_empty() => return Err(Damage::Form),
-        None => push_arg(word, commands),
+        Some(encoded) => STANDARD_NO_PAD.decode(encoded).ok().map(Cow::Owned),
+        None => (!word.is_empty()).then_some(Cow::Borrowed(word)),
     }
-    Ok(())
 }
 
 /// Decimal digits without sign or leading zeros.
@@ -399,64 +400,22 @@ pub fn recover(contents: &[Contents]) -> Result<Recovery, Disagreement> {
     Ok(recovery)
 }
 
-/// RFC 4648's base64 without padding.
-mod base64 {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    /// Not a digit.
-    const NONE: u8 = 0xFF;
-
-    static VALUES: [u8; 256] = {
-        let mut values = [NONE; 256];
-        let mut value = 0;
-        while value < 64 {
-            values[DIGITS[value] as usize] = value as u8;
-            value += 1;
-        }
-        values
-    };
-
-    pub fn encode(bytes: &[u8], text: &mut Vec<u8>) {
-        for chunk in bytes.chunks(3) {
-            let at = |index| u32::from(chunk.get(index).copied().unwrap_or(0));
-            let word = at(0) << 16 | at(1) << 8 | at(2);
-            text.extend((0..=chunk.len()).map(|index| DIGITS[(word >> (18 - 6 * index) & 63) as usize]));
-        }
-    }
-
-    /// Nothing but what [`encode`] gives is accepted.
-    pub fn decode(text: &[u8]) -> Option<Vec<u8>> {
-        let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 2);
-        for chunk in text.chunks(4) {
-            let mut word = 0;
-            for (index, digit) in chunk.iter().enumerate() {
-                let value = VALUES[usize::from(*digit)];
-                if value == NONE {
-                    return None;
-                }
-                word |= u32::from(value) << (18 - 6 * index);
-            }
-            let [_, first, second, third] = word.to_be_bytes();
-            let whole = [first, second, third];
-            let len = chunk.len() - 1;
-            if len == 0 || whole[len..].iter().any(|rest| *rest != 0) {
-                return None;
-            }
-            bytes.extend_from_slice(&whole[..len]);
-        }
-        Some(bytes)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::aof_reader::{AofReader, Step};
     use super::super::segment::SegmentEncoder;
     use super::*;
-    use kvshard::command::ArgsBuf;
     use proptest::prelude::*;
 
     /// (database, arguments)
     type OwnedEffect = (usize, Vec<Vec<u8>>);
+
+    /// Each in a group of its own.
+    fn built(owned: &[OwnedEffect]) -> Effects {
+        let mut effects = Effects::default();
+        owned.iter().for_each(|(db, args)| effects.push(*db, None, args.iter().map(Vec::as_slice)));
+        effects
+    }
 
     /// An operation with owned arguments, and the segment of each part.
     #[derive(Clone, Debug)]
@@ -473,17 +432,8 @@ mod tests {
         }
 
         fn with<T>(&self, act: impl FnOnce(&Operation<'_>) -> T) -> T {
-            let buf = |args: &Vec<Vec<u8>>| ArgsBuf::from_slices(&args.iter().map(Vec::as_slice).collect::<Vec<_>>());
-            let bufs: Vec<(i64, Vec<(usize, ArgsBuf)>)> = self
-                .parts
-                .iter()
-                .map(|(seq, effects)| (*seq, effects.iter().map(|(db, args)| (*db, buf(args))).collect()))
-                .collect();
-            let effects: Vec<(i64, Vec<Effect<'_>>)> = bufs
-                .iter()
-                .map(|(seq, effects)| (*seq, effects.iter().map(|(db, buf)| Effect { db: *db, args: buf.args() }).collect()))
-                .collect();
-            let parts: Vec<Part<'_>> = effects.iter().map(|(seq, effects)| Part { segment: SegmentSeq(*seq), effects }).collect();
+            let effects: Vec<Effects> = self.parts.iter().map(|(_, effects)| built(effects)).collect();
+            let parts: Vec<_> = self.parts.iter().zip(&effects).map(|((seq, _), effects)| (SegmentSeq(*seq), effects)).collect();
             act(&Operation { id: OperationId(self.id), parts: &parts })
         }
 
@@ -497,10 +447,7 @@ mod tests {
         fn commands(&self, seq: i64) -> Vec<u8> {
             let mut out = Vec::new();
             self.with(|operation| {
-                let mut encoder = SegmentEncoder::new(false);
-                for effect in operation.effects_of(SegmentSeq(seq)) {
-                    encoder.effects(0, &[*effect], &mut out);
-                }
+                operation.effects_of(SegmentSeq(seq)).expect("a change").write_block(&mut None, &mut out);
             });
             out
         }
@@ -565,6 +512,8 @@ mod tests {
             " @1 @2 *1  ",
             " @1 @2 *1 ~A",
             " @1 @2 *1 ~AB",
+            " @1 @2 *1 ~AA==",
+            " @1 @2 *1 ~-_8",
             " @1 @2 *1 ~!A",
             " @1 @2 *99999999999999999999 a",
             " @9223372036854775808",
@@ -608,12 +557,12 @@ mod tests {
 
     /// Segments 1 to 3 of one run: (segment, bytes); operations in the order in which they ran.
     fn segments(operations: &[Owned]) -> Vec<(i64, Vec<u8>)> {
-        let ping = ArgsBuf::from_slices(&[b"PING"]);
+        let ping = built(&[(1, vec![b"PING".to_vec()])]);
         let segment = |seq| {
             let mut encoder = SegmentEncoder::new(true);
             let mut out = Vec::new();
             for (now, operation) in operations.iter().enumerate() {
-                encoder.effects(now as i64, &[Effect { db: 1, args: ping.args() }], &mut out);
+                encoder.effects(now as i64, &ping, &mut out);
                 operation.with(|operation| encoder.operation(now as i64, operation, SegmentSeq(seq), &mut out));
             }
             (seq, out)
