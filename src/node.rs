@@ -8,6 +8,7 @@ use crate::coordinator::Coordinator;
 use crate::coordinator::contract::{INBOX_MAX, Order, ToCore, ToCores};
 use crate::coordinator::status::Persistence;
 use crate::core::counters::Counters;
+use crate::core::log::Log;
 use crate::core::pubsub::PubSub;
 use crate::core::shared::{Node, Pause, PerCore, Relisten, Shutdown, log_level, shard_settings};
 use crate::core::{Core, KeyspaceFacts};
@@ -226,7 +227,7 @@ fn run_cores(node: &Arc<Node>, features: Features, listening: Arc<Listening>, or
     log::notice("Ready to accept connections");
     let to_ring = bells.clone();
     let to_cores = ToCores::new(inboxes, Box::new(move |core| to_ring[core].ring_from_outside()));
-    let coordinator = Coordinator { node: node.clone(), orders, to_cores };
+    let coordinator = Coordinator { node: node.clone(), orders, to_cores, aof: None };
     let coordinator = thread::Builder::new()
         .name("kvcore-coord".into())
         .spawn(move || -> Result<(), String> {
@@ -277,8 +278,10 @@ fn new_core(id: usize, node: &Arc<Node>, hasher: KeyHasher, seed: u64, inbox: Re
         lent_facts: KeyspaceFacts::default(),
         reset_on_return: false,
         rates: Rates::new(clock::wall_ms()),
+        log: Log::default(),
         inbox,
         to_save: Vec::new(),
+        to_rewrite: false,
     };
     core.apply_config(config);
     core

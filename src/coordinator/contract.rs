@@ -4,6 +4,7 @@
 //! woken for it. All of these queues are the control plane: nothing on the path of a command uses them.
 
 use super::status::Saving;
+use crate::core::log::Segment;
 use crossbeam_channel::{Receiver, Sender};
 use kvshard::codec::rdb::Compression;
 use std::path::PathBuf;
@@ -16,6 +17,12 @@ pub const INBOX_MAX: usize = 64;
 /// What the coordinator is to do.
 pub enum Order {
     Snapshot(Box<Snapshot>),
+    /// One new segment for each core, to be sent to the core that asks. `why`: for the log.
+    OpenSegments {
+        core: usize,
+        turning_on: bool,
+        why: &'static str,
+    },
     /// The node ends: nothing more comes.
     Exit,
 }
@@ -23,7 +30,7 @@ pub enum Order {
 /// A cut was made: what the cores send is to become an RDB file.
 pub struct Snapshot {
     pub saving: Saving,
-    /// The file that it replaces when it is whole.
+    /// The file that it replaces when it is whole. Not used for the base of an append-only file, which the coordinator names.
     pub path: PathBuf,
     pub compression: Compression,
     /// The cores' records; each core's last piece says so.
@@ -47,6 +54,10 @@ pub struct Piece {
 pub enum ToCore {
     /// The answer that a client, whose connection was stalled for it, has waited for.
     Reply { to: Asker, reply: Vec<u8> },
+    /// From now on changes are logged here; nobody is served yet.
+    Append { segment: Box<Segment>, done: Sender<()> },
+    /// What was asked for, in the order in which it was; or why not.
+    Segments(Result<Vec<Segment>, String>),
 }
 
 /// A connection of some core, as someone elsewhere names it.

@@ -1,12 +1,14 @@
 //! Writing a snapshot: the cores' records, as they come, into a temporary file, which then takes the place of the old one.
 
 use super::Coordinator;
+use super::aof::{AofError, temporary_base};
 use super::contract::{Piece, Snapshot, ToCore};
 use super::status::Saving;
 use crate::config::REDIS_VERSION;
 use crate::observe::{clock, log, memory};
 use crate::persistence::disk::{FileLayer, reason};
 use crossbeam_channel::RecvTimeoutError;
+use kvshard::codec::rdb::Compression;
 use kvshard::codec::rdb::file::{Checksum, FileWriter, Preamble};
 use std::fs::File;
 use std::io;
@@ -28,6 +30,7 @@ pub enum SaveError {
     Create(PathBuf, io::Error),
     Write(io::Error),
     Rename(PathBuf, io::Error),
+    Aof(AofError),
     /// FLUSHALL, or the node's end.
     GivenUp,
 }
@@ -53,6 +56,7 @@ impl std::fmt::Display for SaveError {
                 directory(),
                 reason(error)
             ),
+            SaveError::Aof(error) => write!(f, "{error}"),
             SaveError::GivenUp => f.write_str("Background saving was given up"),
         }
     }
@@ -60,25 +64,94 @@ impl std::fmt::Display for SaveError {
 
 impl Coordinator {
     /// Writes a snapshot, and tells everyone how it went.
-    pub(super) fn save(&self, disk: &mut impl FileLayer, snapshot: Snapshot) {
+    pub(super) fn save(&mut self, disk: &mut impl FileLayer, snapshot: Snapshot) {
+        let result = match snapshot.saving {
+            Saving::Rewrite { first_kept } => self.write_base(disk, &snapshot, first_kept),
+            _ => self.write_rdb(disk, &snapshot),
+        };
+        // From here on the cores find nobody who takes their pieces, and give their cuts up.
+        let Snapshot { saving, changes, pieces, .. } = snapshot;
+        drop(pieces);
+        match saving {
+            Saving::Rewrite { .. } => self.settle_rewrite(disk, &result),
+            _ => self.settle(saving, changes, &result),
+        }
+    }
+
+    fn write_rdb(&self, disk: &mut impl FileLayer, snapshot: &Snapshot) -> Result<(), SaveError> {
+        let temporary = temporary_name(&snapshot.path);
+        let result = self.write(disk, snapshot, &temporary, &snapshot.path, false);
+        if result.is_err() {
+            let _may_not_exist = disk.remove(&temporary);
+        }
+        result
+    }
+
+    pub(super) fn write(
+        &self,
+        disk: &mut impl FileLayer,
+        snapshot: &Snapshot,
+        temporary: &Path,
+        path: &Path,
+        aof_base: bool,
+    ) -> Result<(), SaveError> {
         let persistence = &self.node.persistence;
         let checksum = if self.node.current_config().rdbchecksum { Checksum::On } else { Checksum::Off };
-        let temporary = temporary_name(&snapshot.path);
         let given_up = || persistence.give_up.load(Ordering::Relaxed);
         let written = |keys| {
             persistence.keys_written.fetch_add(keys, Ordering::Relaxed);
         };
-        let result = write(disk, &snapshot, &temporary, checksum, given_up, written);
-        if result.is_err() {
-            let _may_not_exist = disk.remove(&temporary);
-        }
-        // From here on the cores find nobody who takes their pieces, and give their cuts up.
-        let Snapshot { saving, changes, pieces, .. } = snapshot;
-        drop(pieces);
-        self.settle(saving, changes, &result);
+        let form = Form { checksum, aof_base };
+        write(disk, snapshot, form, temporary, path, given_up, written)
     }
 
-    fn settle(&self, saving: Saving, changes: u64, result: &Result<u64, SaveError>) {
+    /// An empty base, for a node that has nothing to append to.
+    pub(super) fn write_empty_base(&self, disk: &mut impl FileLayer, path: &Path) -> Result<(), SaveError> {
+        let (_, pieces) = crossbeam_channel::bounded(0);
+        let snapshot = Snapshot {
+            saving: Saving::Rewrite { first_kept: i64::MAX },
+            path: path.to_owned(),
+            compression: Compression::None,
+            pieces,
+            cores: 0,
+            databases: Vec::new(),
+            changes: 0,
+        };
+        self.write(disk, &snapshot, &temporary_base(), path, true)
+    }
+
+    fn settle_rewrite(&mut self, disk: &mut impl FileLayer, result: &Result<(), SaveError>) {
+        if let Err(error) = result {
+            log::warning(&error.to_string());
+            self.forget_unstored(disk);
+        }
+        let persistence = &self.node.persistence;
+        let running = {
+            let mut rdb = persistence.rdb();
+            rdb.pieces = None;
+            rdb.running.take()
+        };
+        let mut aof = persistence.aof();
+        aof.rewrites += 1;
+        aof.last_duration_s = running.map_or(-1, |running| running.began.elapsed().as_secs() as i64);
+        aof.last_try_ms = clock::wall_ms();
+        match result {
+            Ok(()) => {
+                (aof.last_failed, aof.consecutive_failures) = (false, 0);
+                log::notice("Background AOF rewrite terminated with success");
+                log::notice("Background AOF rewrite finished successfully");
+            }
+            // As Redis: a rewrite that was stopped on purpose is no failure.
+            Err(SaveError::GivenUp) => log::warning("Background AOF rewrite terminated by signal 10"),
+            Err(_) => {
+                aof.last_failed = true;
+                aof.consecutive_failures += 1;
+                log::warning("Background AOF rewrite terminated with error");
+            }
+        }
+    }
+
+    fn settle(&self, saving: Saving, changes: u64, result: &Result<(), SaveError>) {
         let persistence = &self.node.persistence;
         let now_s = clock::wall_ms() / 1000;
         match result {
@@ -115,6 +188,7 @@ impl Coordinator {
                 self.to_cores.tell(to.core, ToCore::Reply { to, reply });
             }
             Saving::Shutdown => self.node.shutdown.saved(result.is_ok(), &self.to_cores),
+            Saving::Rewrite { .. } => {}
         }
     }
 }
@@ -124,23 +198,32 @@ fn temporary_name(path: &Path) -> PathBuf {
     path.with_file_name(format!("temp-{}.rdb", std::process::id()))
 }
 
-/// Writes the file; says how many bytes it has.
+/// How a file is written.
+#[derive(Clone, Copy)]
+struct Form {
+    checksum: Checksum,
+    /// It is the base of an append-only file, and says so.
+    aof_base: bool,
+}
+
+/// Writes the file.
 fn write(
     disk: &mut impl FileLayer,
     snapshot: &Snapshot,
+    form: Form,
     temporary: &Path,
-    checksum: Checksum,
+    path: &Path,
     given_up: impl Fn() -> bool,
     written: impl Fn(u64),
-) -> Result<u64, SaveError> {
+) -> Result<(), SaveError> {
     let file = disk.create(temporary).map_err(|error| SaveError::Create(temporary.to_owned(), error))?;
     let mut output = Output { disk, file, buffer: Vec::with_capacity(WRITE_BYTES + WRITE_BYTES / 4), at: 0, synced: 0 };
-    let mut writer = FileWriter::new(checksum, snapshot.compression);
+    let mut writer = FileWriter::new(form.checksum, snapshot.compression);
     let preamble = Preamble {
         redis_version: REDIS_VERSION,
         created_s: (clock::wall_ms() / 1000) as u64,
         used_memory_bytes: memory::used(),
-        aof_base: false,
+        aof_base: form.aof_base,
         replication: None,
     };
     writer.header(&preamble, &mut output.buffer);
@@ -165,12 +248,11 @@ fn write(
     }
     writer.end(&mut output.buffer);
     output.write_if(1)?;
-    let Output { disk, file, at, .. } = output;
+    let Output { disk, file, .. } = output;
     disk.sync(&file).map_err(SaveError::Write)?;
-    disk.rename(temporary, &snapshot.path).map_err(|error| SaveError::Rename(snapshot.path.clone(), error))?;
-    let directory = snapshot.path.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    disk.sync_directory(directory).map_err(SaveError::Write)?;
-    Ok(at)
+    disk.rename(temporary, path).map_err(|error| SaveError::Rename(path.to_owned(), error))?;
+    let directory = path.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    disk.sync_directory(directory).map_err(SaveError::Write)
 }
 
 /// A file in the making.

@@ -4,9 +4,10 @@
 //! once a turn of a core's loop.
 
 use super::contract::{Asker, Piece};
+use crate::persistence::spanning::SegmentSeq;
 use crossbeam_channel::Sender;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 /// The persistence of the node, shared by all of its cores and the coordinator.
@@ -17,6 +18,11 @@ pub struct Persistence {
     pub rdb_failed: AtomicBool,
     /// What keeps the append-only file from being written: the system's error number, or 0.
     pub aof_errno: AtomicI32,
+    /// Changes are logged. Changed while all shards are in one place.
+    pub logging: AtomicBool,
+    /// The next operation over several shards that is logged; see [`crate::persistence::spanning`].
+    pub next_operation: AtomicU64,
+    segments: Mutex<Arc<[SegmentSeq]>>,
     /// The save under way is to end without a file.
     pub give_up: AtomicBool,
     /// Seconds since 1970 of the last save (before the first: of the start).
@@ -26,6 +32,7 @@ pub struct Persistence {
     /// Keys that the save under way has written.
     pub keys_written: AtomicU64,
     rdb: Mutex<RdbStatus>,
+    aof: Mutex<AofStatus>,
 }
 
 /// Who has asked for a save.
@@ -37,6 +44,8 @@ pub enum Saving {
     Background,
     /// The node ends after it.
     Shutdown,
+    /// The base of the append-only file; segments before this one are in it.
+    Rewrite { first_kept: i64 },
 }
 
 /// What is known of RDB files.
@@ -53,6 +62,26 @@ pub struct RdbStatus {
     pub saves: u64,
     /// Where the cores send their pieces; until each core has its own.
     pub pieces: Option<Sender<Piece>>,
+}
+
+/// What is known of the append-only file.
+#[derive(Debug, Default)]
+pub struct AofStatus {
+    /// A rewrite is to begin when nothing else is running.
+    pub scheduled: bool,
+    /// How long the last rewrite has taken, seconds; -1: there was none.
+    pub last_duration_s: i64,
+    pub last_failed: bool,
+    /// Appending was switched on, and there is no base for it: it is to be switched off again.
+    pub unfounded: bool,
+    pub rewrites: u64,
+    pub consecutive_failures: u64,
+    /// Milliseconds since 1970 of the last attempt.
+    pub last_try_ms: i64,
+    /// Bytes of all files that are not appended to any more.
+    pub settled_bytes: u64,
+    /// Bytes of the whole after the last rewrite, or at the start.
+    pub base_bytes: u64,
 }
 
 /// A save that was ordered and has not ended.
@@ -72,16 +101,34 @@ impl Persistence {
             loading: AtomicBool::new(false),
             rdb_failed: AtomicBool::new(false),
             aof_errno: AtomicI32::new(0),
+            logging: AtomicBool::new(false),
+            next_operation: AtomicU64::new(0),
+            segments: Mutex::new(Arc::new([])),
             give_up: AtomicBool::new(false),
             last_save: AtomicI64::new(now_s),
             saved_changes: AtomicU64::new(0),
             keys_written: AtomicU64::new(0),
             rdb: Mutex::new(rdb),
+            aof: Mutex::new(AofStatus { last_duration_s: -1, ..AofStatus::default() }),
         }
     }
 
     pub fn rdb(&self) -> MutexGuard<'_, RdbStatus> {
         self.rdb.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// The segments that the shards log to, by shard.
+    pub fn segments(&self) -> Arc<[SegmentSeq]> {
+        self.segments.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    /// To be called while all shards are in one place, or before any is at work.
+    pub fn set_segments(&self, segments: Arc<[SegmentSeq]>) {
+        *self.segments.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = segments;
+    }
+
+    pub fn aof(&self) -> MutexGuard<'_, AofStatus> {
+        self.aof.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Claims the one save that may run at a time; false if one does.

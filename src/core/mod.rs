@@ -5,6 +5,7 @@
 
 pub mod connection;
 pub mod counters;
+pub mod log;
 pub mod pubsub;
 pub mod reorder;
 pub mod shared;
@@ -24,6 +25,7 @@ use hashbrown::HashMap;
 use kvshard::keyspace::ClientId;
 use kvshard::shard::Stats;
 use kvshard::{Settings, Shard};
+use log::Log;
 use pubsub::PubSub;
 use shared::Node;
 use slab::Slab;
@@ -68,10 +70,14 @@ pub struct Core {
     pub reset_on_return: bool,
     /// Commands, bytes received and bytes sent per second.
     pub rates: Rates<3>,
+    /// What is appended to this core's segment.
+    pub log: Log,
     /// What the coordinator has to say.
     pub inbox: Receiver<ToCore>,
     /// Saves that were ordered here and wait for the instant of their cut.
     pub to_save: Vec<Saving>,
+    /// A rewrite of the append-only file was ordered here.
+    pub to_rewrite: bool,
 }
 
 /// Facts for INFO and MEMORY about one core's part of the keyspace.
@@ -213,6 +219,11 @@ impl Core {
     pub fn sample_figures(&mut self) {
         let counters = &self.counters;
         self.rates.sample(self.now, [counters.commands_processed, counters.net_input_bytes, counters.net_output_bytes]);
+        let published = &self.node.per_core[self.id];
+        published.log_bytes.store(self.log.bytes(), Ordering::Relaxed);
+        published.log_waiting.store(self.log.waiting_bytes() as u64, Ordering::Relaxed);
+        published.log_delays.store(self.log.delayed_syncs, Ordering::Relaxed);
+        published.log_syncs.store(u64::from(self.log.is_syncing()), Ordering::Relaxed);
         if self.id == 0 {
             self.node.peak_memory.fetch_max(memory::used(), Ordering::Relaxed);
         }
@@ -228,6 +239,7 @@ impl Core {
         self.slowlog.configure(config.slowlog_log_slower_than, config.slowlog_max_len as usize);
         self.latency.threshold_ms = config.latency_monitor_threshold;
         self.counters.tracking = config.latency_tracking;
+        self.log.set_timestamps(config.aof_timestamp_enabled);
         if config.requirepass.is_empty() {
             self.connections.iter_mut().for_each(|(_, connection)| connection.special.set(Special::UNAUTHENTICATED, false));
         }

@@ -57,6 +57,11 @@ pub struct PerCore {
     pub dirty: AtomicU64,
     /// Keys that the eviction policy may choose from, while `maxmemory` is set.
     pub evictable: AtomicUsize,
+    /// Bytes of the segment, those not yet written, writes that waited long for a sync, and syncs under way.
+    pub log_bytes: AtomicU64,
+    pub log_waiting: AtomicU64,
+    pub log_delays: AtomicU64,
+    pub log_syncs: AtomicU64,
 }
 
 /// CLIENT PAUSE. Changed rarely, read only while `until_ms` is not 0.
@@ -176,6 +181,12 @@ impl Node {
     /// Changes since the start.
     pub fn changes(&self) -> u64 {
         self.per_core.iter().map(|core| core.dirty.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Bytes of the append-only file.
+    pub fn aof_bytes(&self) -> u64 {
+        let appended: u64 = self.per_core.iter().map(|core| core.log_bytes.load(Ordering::Relaxed)).sum();
+        self.persistence.aof().settled_bytes + appended
     }
 
     /// Changes that no save has in it.

@@ -109,7 +109,8 @@ impl Engine {
             match one {
                 Served::Done { waiter, reply } => {
                     let slow = self.count_served(&waiter, nanos);
-                    self.send_answer(usize::from(waiter.core), Answer::Served { client: waiter.client, reply, slow });
+                    let (to, answer) = (usize::from(waiter.core), Answer::Served { client: waiter.client, reply, slow });
+                    if to == self.core.id { self.send_answer(to, answer) } else { self.answer_when_durable(to, answer) }
                 }
                 Served::Remote { client, core } => self.send_answer(usize::from(core), Answer::Ready { client }),
             }

@@ -175,6 +175,7 @@ impl Engine {
         self.expire_cycle();
         self.check_clients();
         if self.core.id == 0 {
+            self.look_at_appending();
             self.look_at_save_points();
         }
         self.parse_args.trim();

@@ -8,6 +8,7 @@ pub mod gate;
 pub mod input;
 pub mod lifecycle;
 pub mod locks;
+pub mod log;
 pub mod mesh;
 pub mod operation;
 pub mod publish;
@@ -23,7 +24,7 @@ use crate::protocol;
 use locks::Locks;
 use mesh::Mesh;
 use operation::Operations;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 pub struct Engine {
     pub core: Core,
@@ -53,6 +54,11 @@ pub struct Engine {
     /// The connection's place that the clients' check has come to.
     checked_to: usize,
     snapshot: snapshot::CutStream,
+    /// What waits for the log to be durable, in the order of its positions.
+    held: VecDeque<(u64, log::Held)>,
+    awaiting_segments: VecDeque<log::AwaitingSegments>,
+    /// Logging is being switched off.
+    turning_off: bool,
     /// Commands and reads up to the last cron, and whether memory has been tidied since.
     rest: (u64, bool),
 }
@@ -78,6 +84,9 @@ impl Engine {
             http_warned_ms: 0,
             checked_to: 0,
             snapshot: snapshot::CutStream::default(),
+            held: VecDeque::new(),
+            awaiting_segments: VecDeque::new(),
+            turning_off: false,
             rest: (0, true),
         }
     }

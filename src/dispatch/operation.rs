@@ -13,12 +13,15 @@
 
 use super::Engine;
 use super::locks::Decision;
+use super::log::BlockLog;
 use super::mesh::{Answer, Grant, Job, LockRequest, OperationId, Release, Request, Scope};
 use super::snapshot::OnAllShards;
 use super::{route, whole};
 use crate::commands::registry::{Registered, Run};
 use crate::commands::{Finish, Gather, On, Part};
+use crate::config::values::AppendFsync;
 use crate::core::connection::Stall;
+use crate::core::log::Segment;
 use kvshard::command::ArgsBuf;
 use kvshard::keyspace::ClientId;
 use kvshard::keyspace::slot::SlotId;
@@ -28,7 +31,7 @@ use kvshard::{Args, Reply, Shard};
 use slab::Slab;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A core's operations under way.
 #[derive(Default)]
@@ -48,6 +51,15 @@ pub struct Operations {
 pub enum Operation {
     Spanning(Box<Spanning>),
     Gathering(Box<Gathering>),
+    Committing(Box<Committing>),
+}
+
+/// A spanning operation that has ended, and whose shards have yet to say that it is durable.
+pub struct Committing {
+    caller: Caller,
+    due: usize,
+    out: Vec<u8>,
+    retry: bool,
 }
 
 /// Work on keys of several shards.
@@ -87,6 +99,10 @@ pub struct Block {
     pub place: Workplace,
     /// Done first, once all shards are here.
     pub on_all_shards: Option<OnAllShards>,
+    /// The logs go on in these segments, by shard, from this block on; an empty list: nothing is logged any more.
+    pub segments: Option<Vec<Segment>>,
+    has_begun: bool,
+    log: Option<BlockLog>,
 }
 
 /// Where a block's commands find their keys.
@@ -152,7 +168,7 @@ impl Operations {
 }
 
 impl Engine {
-    fn caller(&self, index: usize) -> Caller {
+    pub(super) fn caller(&self, index: usize) -> Caller {
         let connection = &self.core.connections[index];
         Caller { index, generation: connection.generation, client: connection.id }
     }
@@ -164,6 +180,10 @@ impl Engine {
     /// Begins one command whose keys are on several shards, or that needs all of them.
     pub(super) fn begin_spanning(&mut self, index: usize, command: &'static Registered, args: Args<'_>, all: bool) {
         let db = self.core.connections[index].db;
+        if all && self.needs_new_segments(command) {
+            let block = Block::new(vec![(command, args.to_buf())], false);
+            return self.begin_in_new_segments(index, block, None);
+        }
         let needs = if all { self.whole_shards() } else { self.needs_of([(command, args)].into_iter(), db, &[]) };
         let block = Block::new(vec![(command, args.to_buf())], false);
         self.begin(index, needs, block, None, false);
@@ -228,7 +248,7 @@ impl Engine {
         self.begin_for(nobody, needs, block, None, false);
     }
 
-    fn begin_for(
+    pub(super) fn begin_for(
         &mut self,
         caller: Caller,
         needs: Vec<(usize, Scope)>,
@@ -288,8 +308,10 @@ impl Engine {
 
     /// Hands over what an operation has asked this core for.
     pub(super) fn grant(&mut self, grant: Grant) {
-        if let Some(shard) = &grant.shard {
+        let mut grant = grant;
+        if let Some(shard) = &mut grant.shard {
             self.core.shard_lent(shard);
+            self.core.log.append(self.core.now / 1000, &mut shard.effects);
         }
         self.send_answer(usize::from(grant.operation.core), Answer::Granted(Box::new(grant)));
     }
@@ -329,6 +351,9 @@ impl Engine {
                     shard: grant.shard,
                     unwatch: None,
                     wait: None,
+                    switch: None,
+                    logged: None,
+                    confirm: None,
                 };
                 self.send_release(grant.shard_id, release);
             }
@@ -359,18 +384,24 @@ impl Engine {
             let mut scratch = self.operations.spare.pop().unwrap_or_else(|| self.core.new_scratch());
             scratch.settings.clone_from(&self.core.scratch.settings);
             scratch.begin_recording();
+            scratch.effects.enabled = self.is_logging();
             let spanning = self.operations.spanning(id).expect("called for a live operation");
             for (db, entry) in spanning.grants.iter_mut().flat_map(|grant| grant.entries.drain(..)) {
                 scratch.install(db, entry);
             }
             spanning.block.place = Workplace::Scratch(scratch);
         }
+        let cores = self.core.node.cores;
+        let is_logging = self.is_logging();
         let spanning = self.operations.spanning(id).expect("called for a live operation");
         let (caller, retry) = (spanning.caller, spanning.retry);
         let connection = self.core.connections.get(caller.index).filter(|connection| connection.generation == caller.generation);
         let resp3 = connection.is_some_and(|connection| connection.resp3);
         let answered = retry && connection.is_none_or(|connection| connection.blocked.is_none());
         let spanning = self.operations.spanning(id).expect("called for a live operation");
+        // Segments are new only for what is about all shards, and for cuts, which change nothing.
+        let together = spanning.block.segments.is_some();
+        spanning.block.log = is_logging.then(|| BlockLog::new(cores, together));
         if broken {
             spanning.block.break_off(resp3);
         }
@@ -388,9 +419,20 @@ impl Engine {
             let caller = spanning.caller;
             (spanning.running, spanning.answered) = (true, false);
             let mut block = std::mem::replace(&mut spanning.block, Block::new(Vec::new(), false));
-            if let (Some(act), Workplace::Shards(shards)) = (block.on_all_shards.take(), &mut block.place) {
-                act(&mut self.core, shards);
+            if let Workplace::Shards(shards) = &mut block.place {
+                if let Some(segments) = block.segments.as_deref().filter(|_| !block.has_begun) {
+                    self.core.node.persistence.set_segments(segments.iter().map(|segment| segment.seq).collect());
+                    self.core.node.persistence.logging.store(!segments.is_empty(), Ordering::Release);
+                    shards.iter_mut().for_each(|shard| shard.effects.enabled = !segments.is_empty());
+                    if segments.is_empty() {
+                        block.log = None;
+                    }
+                }
+                if let Some(act) = block.on_all_shards.take() {
+                    act(&mut self.core, shards);
+                }
             }
+            block.has_begun = true;
             let ended = self.run_block(caller, &mut block, Some(id));
             let spanning = self.operations.spanning(id).expect("it is not removed while it runs");
             spanning.running = false;
@@ -411,6 +453,7 @@ impl Engine {
         if block.is_exec && block.next == 0 && block.out.is_empty() && !block.commands.is_empty() {
             let len = block.commands.len();
             Reply::new(&mut block.out, false).array(len);
+            block.log.iter_mut().for_each(BlockLog::begin);
         }
         while block.next < block.commands.len() {
             let (command, args) = &block.commands[block.next];
@@ -424,6 +467,9 @@ impl Engine {
                     }
                 }
             }
+        }
+        if block.is_exec && !block.commands.is_empty() {
+            block.log.iter_mut().for_each(BlockLog::end);
         }
         true
     }
@@ -449,8 +495,16 @@ impl Engine {
             Workplace::Own => {
                 self.core.shard.as_mut().expect("a local block runs with the shard in place").execute(request, &mut block.out)
             }
-            Workplace::Scratch(scratch) => scratch.execute(request, &mut block.out),
-            Workplace::Shards(shards) => whole::run_on_all(shards, &mut self.core.scratch, command, request, &mut block.out),
+            Workplace::Scratch(scratch) => {
+                let outcome = scratch.execute(request, &mut block.out);
+                if let Some(log) = &mut block.log {
+                    log.take_from_scratch(scratch);
+                }
+                outcome
+            }
+            Workplace::Shards(shards) => {
+                whole::run_on_all(shards, &mut self.core.scratch, command, request, &mut block.log, &mut block.out)
+            }
         };
         if outcome.failed {
             self.core.counters.error_reply(&block.out[start..]);
@@ -481,13 +535,27 @@ impl Engine {
             let shards = (0..self.core.node.cores).collect();
             self.mark_blocked(caller.index, command, args, wait, claimed.clone(), None, shards);
         }
+        let logged = block.log.take().and_then(|log| self.logged(log)).map(Arc::new);
+        let answers = alive && !waits && (!retry || !block.out.is_empty());
+        let confirms = answers && self.is_logging() && self.core.config.appendfsync == AppendFsync::Always;
+        let confirm = confirms.then(|| {
+            let out = std::mem::take(&mut block.out);
+            let committing = Committing { caller, due: needs.len(), out, retry };
+            self.operations.add(self.core.id, Operation::Committing(Box::new(committing)))
+        });
+        self.hops_outstanding += if confirms { needs.len() } else { 0 };
         match std::mem::replace(&mut block.place, Workplace::Own) {
             Workplace::Shards(shards) => {
+                let mut switches = block.segments.map(|segments| {
+                    let mut segments = segments.into_iter();
+                    std::iter::repeat_with(move || segments.next().map(Box::new))
+                });
                 for (grant, shard) in grants.iter_mut().zip(shards) {
                     grant.shard = Some(shard);
                 }
                 self.publish_scratch_events();
                 for grant in grants {
+                    let switch = switches.as_mut().and_then(Iterator::next);
                     let release = Release {
                         ticket,
                         scope: Scope::Shard,
@@ -496,6 +564,9 @@ impl Engine {
                         shard: grant.shard,
                         unwatch: check_watch,
                         wait: None,
+                        switch,
+                        logged: logged.clone(),
+                        confirm,
                     };
                     self.send_release(grant.shard_id, release);
                 }
@@ -508,7 +579,8 @@ impl Engine {
                 let releases: Vec<_> = needs
                     .into_iter()
                     .map(|(shard_id, scope)| {
-                        (shard_id, self.release_of(&mut scratch, ticket, (shard_id, scope), &changed, check_watch, waiter))
+                        let release = self.release_of(&mut scratch, ticket, (shard_id, scope), &changed, check_watch, waiter);
+                        (shard_id, Release { logged: logged.clone(), confirm, ..release })
                     })
                     .collect();
                 debug_assert!(scratch.dbs.iter().all(|db| db.is_empty()), "an operation keeps to its keys");
@@ -523,21 +595,34 @@ impl Engine {
             }
             Workplace::Own => unreachable!("an operation has a workplace once it runs"),
         }
-        if !alive {
+        if answers && !confirms {
+            self.answer_caller(caller, retry, &block.out);
+        }
+    }
+
+    /// One of its shards says that an operation's part is durable; when all have, its client is answered.
+    pub(super) fn confirmed(&mut self, id: OperationId) {
+        self.hops_outstanding = self.hops_outstanding.saturating_sub(1);
+        let Some(Operation::Committing(committing)) = self.operations.get(id) else { return };
+        committing.due -= 1;
+        if committing.due > 0 {
             return;
         }
-        if waits {
+        if let Some(Operation::Committing(committing)) = self.operations.remove(id) {
+            self.answer_caller(committing.caller, committing.retry, &committing.out);
+        }
+    }
+
+    pub(super) fn answer_caller(&mut self, caller: Caller, retry: bool, out: &[u8]) {
+        if !self.is_alive(caller) {
             return;
         }
         if retry {
-            if !block.out.is_empty() {
-                self.unblock(caller.index, Some(&block.out));
-            }
-            return;
+            return self.unblock(caller.index, Some(out));
         }
         self.core.connections[caller.index].stall = Stall::None;
         self.core.to_resume.push(caller.index);
-        self.append_reply(caller.index, &block.out);
+        self.append_reply(caller.index, out);
     }
 
     /// The waiter for a command that has to wait for keys of several shards; with its flag if the client is not blocked yet.
@@ -579,7 +664,7 @@ impl Engine {
             let here = keys.iter().filter(|key| awaited.contains(&&***key)).cloned().collect();
             (waiter.clone(), here)
         });
-        Release { ticket, scope, entries, changed, shard: None, unwatch, wait }
+        Release { ticket, scope, entries, changed, shard: None, unwatch, wait, switch: None, logged: None, confirm: None }
     }
 
     fn send_release(&mut self, shard_id: usize, release: Release) {
@@ -592,6 +677,12 @@ impl Engine {
 
     /// Takes back what an operation had of this core's shard.
     pub(super) fn release(&mut self, mut release: Release) {
+        if let Some(segment) = release.switch.take() {
+            self.core.log.switch(segment.map(|segment| *segment), self.core.config.aof_timestamp_enabled);
+        }
+        if let Some(logged) = release.logged.take() {
+            self.log_operation(&logged);
+        }
         if let Some(shard) = release.shard.take() {
             self.core.shard_returned(shard);
             if self.core.shard.as_ref().is_some_and(|shard| shard.has_events()) {
@@ -601,6 +692,9 @@ impl Engine {
         let Some(shard) = &mut self.core.shard else {
             // An operation that held no key here has not kept others from claiming the shard.
             debug_assert!(matches!(&release.scope, Scope::Keys { keys, .. } if keys.is_empty()));
+            if let Some(operation) = release.confirm {
+                self.answer_when_durable(usize::from(operation.core), Answer::Durable { operation });
+            }
             if let Some(client) = release.unwatch {
                 self.with_shard_or_later(move |shard| shard.watch.unwatch(client));
             }
@@ -619,6 +713,9 @@ impl Engine {
             shard.waiters.add(waiter, keys.iter().map(|key| &**key));
         }
         self.locks.release(&release);
+        if let Some(operation) = release.confirm {
+            self.answer_when_durable(usize::from(operation.core), Answer::Durable { operation });
+        }
         if self.core.shard.as_ref().is_some_and(|shard| shard.waiters.has_ready()) {
             self.serve_blocked();
         }
@@ -724,7 +821,18 @@ impl Engine {
 
 impl Block {
     pub fn new(commands: Vec<(&'static Registered, ArgsBuf)>, is_exec: bool) -> Self {
-        Block { commands, next: 0, is_exec, out: Vec::new(), wait: None, place: Workplace::Own, on_all_shards: None }
+        Block {
+            commands,
+            next: 0,
+            is_exec,
+            out: Vec::new(),
+            wait: None,
+            place: Workplace::Own,
+            on_all_shards: None,
+            segments: None,
+            has_begun: false,
+            log: None,
+        }
     }
 
     /// A watched key has changed: EXEC answers null and runs nothing.

@@ -40,6 +40,9 @@ pub type OnAllShards = Box<dyn FnOnce(&mut Core, &mut [Box<Shard>])>;
 impl Engine {
     /// Begins the saves that were ordered on this core since the last turn.
     pub fn begin_saves(&mut self) {
+        if std::mem::take(&mut self.core.to_rewrite) {
+            self.begin_rewrite("background rewrite");
+        }
         if self.core.to_save.is_empty() {
             return;
         }
@@ -102,6 +105,12 @@ impl Engine {
         while let Ok(message) = self.core.inbox.try_recv() {
             any = true;
             match message {
+                ToCore::Append { segment, done } => {
+                    self.core.log.switch(Some(*segment), self.core.config.aof_timestamp_enabled);
+                    self.core.shard.as_mut().expect("nobody is served yet").effects.enabled = true;
+                    drop(done);
+                }
+                ToCore::Segments(opened) => self.segments_opened(opened),
                 ToCore::Reply { to, reply } => {
                     let current = self.core.connections.get_mut(to.index).filter(|c| c.generation == to.generation);
                     if let Some(connection) = current {
@@ -176,12 +185,12 @@ impl Engine {
 }
 
 /// The instant: every shard begins its cut, and the coordinator learns what is to come.
-fn cut(core: &mut Core, shards: &mut [Box<Shard>], saving: Saving) {
+pub(super) fn cut(core: &mut Core, shards: &mut [Box<Shard>], saving: Saving) {
     let persistence = &core.node.persistence;
-    if shards.iter().any(|shard| shard.is_cutting()) {
-        // The last cut was given up and is not quite through.
-        core.to_save.push(saving);
-        return;
+    for shard in shards.iter_mut().filter(|shard| shard.is_cutting()) {
+        // The last save was given up, and this shard has not heard of it or is not quite through: it has no records to give.
+        shard.give_up_cut();
+        while !shard.continue_cut(usize::MAX, usize::MAX, &mut Vec::new()).ended {}
     }
     let compression = if core.config.rdbcompression { Compression::Lzf } else { Compression::None };
     let form = CutForm { compression, policy: shards[0].settings.maxmemory_policy, now: core.now };

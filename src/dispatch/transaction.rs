@@ -7,7 +7,7 @@ use super::route::{self, Target};
 use crate::commands::registry::{Plan, Registered, Run};
 use crate::commands::{Action, Call};
 use crate::core::connection::{Special, Stall, Transaction};
-use kvshard::{Args, Error, Reply};
+use kvshard::{Args, Effects, Error, Reply};
 
 impl Engine {
     /// Runs a node command for a connection.
@@ -181,6 +181,9 @@ impl Engine {
         if block.commands.is_empty() {
             Reply::new(&mut block.out, false).array(0);
         }
+        if block.commands.iter().any(|(command, _)| self.needs_new_segments(command)) {
+            return self.begin_in_new_segments(index, block, check_watch);
+        }
         self.begin(index, needs, block, check_watch, false);
     }
 
@@ -224,8 +227,10 @@ impl Engine {
         }
         let connection = &self.core.connections[index];
         let caller = Caller { index, generation: connection.generation, client: connection.id };
+        self.group_effects(Effects::begin);
         let ended = self.run_block(caller, &mut block, None);
         debug_assert!(ended, "a block without node commands runs through");
+        self.group_effects(Effects::end);
         self.append_reply(index, &block.out);
         if self.core.shard.as_ref().is_some_and(|shard| shard.has_events()) {
             self.publish_events();
@@ -234,5 +239,12 @@ impl Engine {
             self.serve_blocked();
         }
         true
+    }
+
+    /// The effects of a block on this core's own shard are one group.
+    fn group_effects(&mut self, mark: fn(&mut Effects)) {
+        if let Some(shard) = &mut self.core.shard {
+            mark(&mut shard.effects);
+        }
     }
 }

@@ -8,6 +8,7 @@ use super::listener::{self, Listener};
 use super::listening::Listening;
 use super::{Completion, Errno, Ring, Token};
 use crate::core::connection::Stall;
+use crate::core::log::LogOperation;
 use crate::dispatch::Engine;
 use crate::dispatch::mesh::Adopted;
 use crate::observe::{clock, log};
@@ -22,11 +23,14 @@ mod kind {
     pub const ACCEPT: u8 = 1;
     pub const RECEIVE: u8 = 2;
     pub const SEND: u8 = 3;
+    pub const LOG: u8 = 4;
 }
 
 /// How long a core with answers outstanding looks at its inbox before it sleeps. A wake costs more, but longer looks were no
 /// gain in any measurement (0, 3, 20 µs; two cores beside their client on two CPUs).
 const LOOK_NANOS: u64 = 3_000;
+/// How long the end of the node waits for the log to be on disk.
+const LAST_WRITES_NANOS: u64 = 30_000_000_000;
 /// How long an accept that met the limit on descriptors pauses, milliseconds.
 const ACCEPT_PAUSE_MS: i64 = 100;
 
@@ -92,10 +96,29 @@ impl Runtime {
     fn end_turn(&mut self) {
         self.flush_output();
         self.close_connections();
+        if self.engine.core.log.is_on() || !self.engine.core.log.is_idle(true) {
+            let operation = self.engine.next_log_operation(false);
+            self.log(operation);
+        }
         self.engine.mesh.flush();
         for wake in self.engine.mesh.take_wakes() {
             self.ring.wake(wake);
         }
+    }
+
+    /// Has the ring do what the log wants.
+    fn log(&mut self, operation: Option<LogOperation>) {
+        const TOKEN: Token = Token::new(kind::LOG, 0, 0);
+        match operation {
+            Some(LogOperation::Write { fd, bytes, offset }) => self.ring.write(fd, bytes, offset, TOKEN),
+            Some(LogOperation::Sync { fd }) => self.ring.sync(fd, TOKEN),
+            None => {}
+        }
+    }
+
+    fn logged(&mut self, completion: Completion) {
+        let next = self.engine.log_completed(completion.result.map_err(|errno| errno.0), completion.bytes);
+        self.log(next);
     }
 
     fn sleep(&mut self, busy: bool) -> std::io::Result<()> {
@@ -117,6 +140,8 @@ impl Runtime {
             return self.ring.submit_and_wait(Some(Duration::ZERO));
         }
         let wanted = self.gather.wanted(self.engine.clock.nanos(), clock::thread_cpu_nanos);
+        // Clients wait for the disk: its answer is to be heard at once.
+        let wanted = if self.engine.core.log.is_awaited() { 1 } else { wanted };
         let timeout = Duration::from_millis(self.engine.sleep_ms());
         let slept = self.ring.submit_and_gather(Some(timeout), wanted, gather::WITHIN);
         self.engine.mesh.awake();
@@ -142,6 +167,7 @@ impl Runtime {
             kind::ACCEPT => self.accepted(completion),
             kind::RECEIVE => self.received(completion),
             kind::SEND => self.sent(completion),
+            kind::LOG => self.logged(completion),
             other => debug_assert!(false, "a completion of unknown kind {other}"),
         }
     }
@@ -263,6 +289,7 @@ impl Runtime {
 
     /// Sends what connections have been given to send; one operation for each at a time.
     fn flush_output(&mut self) {
+        let hold = self.engine.hold();
         for index in std::mem::take(&mut self.engine.core.to_flush) {
             let Some(connection) = self.engine.core.connections.get_mut(index) else { continue };
             connection.flush_wanted = false;
@@ -273,8 +300,18 @@ impl Runtime {
             if connection.out.is_empty() || connection.sending > 0 || connection.holds_output() {
                 continue;
             }
+            let sendable = if hold.is_none() && connection.held.is_none() {
+                connection.out.len()
+            } else {
+                self.engine.sendable(index, hold)
+            };
+            if sendable == 0 {
+                continue;
+            }
+            let connection = &mut self.engine.core.connections[index];
             connection.last_interaction_ms = self.engine.core.now;
-            let out = std::mem::take(&mut connection.out);
+            let rest = if sendable < connection.out.len() { connection.out.split_off(sendable) } else { Vec::new() };
+            let out = std::mem::replace(&mut connection.out, rest);
             connection.sending = out.len();
             connection.total_net_out += out.len() as u64;
             let (fd, token) = (connection.fd, Token::new(kind::SEND, connection.generation, index as u32));
@@ -328,8 +365,18 @@ impl Runtime {
         }
     }
 
-    /// The node ends: sends what is left to send, closes everything.
+    /// The node ends: writes what is left of the log, sends what is left to send, closes everything.
     fn finish(mut self) -> std::io::Result<()> {
+        let until = self.engine.clock.nanos() + LAST_WRITES_NANOS;
+        while !self.engine.core.log.is_idle(true) && self.engine.clock.nanos() < until {
+            let operation = self.engine.next_log_operation(true);
+            self.log(operation);
+            self.ring.submit_and_wait(Some(Duration::from_millis(10)))?;
+            while let Some(completion) = self.ring.next_completion() {
+                self.complete(completion);
+            }
+            self.engine.core.now = clock::wall_ms();
+        }
         self.flush_output();
         let fds: Vec<RawFd> = self.engine.core.connections.iter().map(|(_, connection)| connection.fd).collect();
         self.ring.submit_and_wait(Some(Duration::from_millis(1)))?;
