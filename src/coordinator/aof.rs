@@ -73,6 +73,12 @@ impl Aof {
         format!("{}.manifest", self.stem)
     }
 
+    /// What lies on disk, if it can be read.
+    fn stored_manifest(&self) -> Manifest {
+        let text = fs::read(self.directory.join(self.manifest_name())).ok();
+        text.and_then(|text| Manifest::parse(&text).ok()).unwrap_or_default()
+    }
+
     fn path(&self, entry: &Entry) -> PathBuf {
         entry.path(&self.directory)
     }
@@ -234,7 +240,11 @@ impl Coordinator {
 
     fn aof(&mut self) -> &mut Aof {
         let config = self.node.current_config();
-        self.aof.get_or_insert_with(|| Aof::new(&config, Manifest::default()))
+        self.aof.get_or_insert_with(|| {
+            let mut aof = Aof::new(&config, Manifest::default());
+            aof.manifest = aof.stored_manifest();
+            aof
+        })
     }
 
     /// Makes segments, and sends them to the core that has asked for them.
@@ -291,8 +301,7 @@ impl Coordinator {
         if aof.is_stored {
             return;
         }
-        let stored = fs::read(aof.directory.join(aof.manifest_name())).ok().and_then(|text| Manifest::parse(&text).ok());
-        let stored = stored.unwrap_or_default();
+        let stored = aof.stored_manifest();
         let known: Vec<&Entry> = stored.load_order().collect();
         for entry in aof.manifest.incremental().iter().filter(|entry| !known.contains(entry)) {
             let _gone_already = disk.remove(&aof.path(entry));

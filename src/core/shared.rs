@@ -89,6 +89,8 @@ pub struct Shutdown {
     wanted: AtomicBool,
     /// The last save is being written: nobody may change what would not be in it.
     holds_writes: AtomicBool,
+    /// Cores that wait for nobody any more.
+    quiet: AtomicUsize,
     wish: Mutex<Wish>,
 }
 
@@ -142,6 +144,15 @@ impl Shutdown {
     #[inline]
     pub fn holds_writes(&self) -> bool {
         self.holds_writes.load(Ordering::Relaxed)
+    }
+
+    /// One more core has nothing under way that others have to do with.
+    pub fn count_quiet(&self) {
+        self.quiet.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub fn quiet(&self) -> usize {
+        self.quiet.load(Ordering::SeqCst)
     }
 
     /// The last save has ended, and with it the node, unless it failed.

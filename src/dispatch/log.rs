@@ -139,6 +139,7 @@ impl Engine {
                 let mut reply = Vec::new();
                 kvshard::Reply::new(&mut reply, false).error_text(&format!("MISCONF Errors writing to the AOF file: {error}"));
                 self.answer_caller(caller, false, &reply);
+                (0..self.core.node.cores).for_each(|shard| self.unwatch_on(shard, caller.client));
             }
             (AwaitingSegments::Rewrite, Ok(segments)) => {
                 let saving = Saving::Rewrite { first_kept: segments[0].seq.0 };

@@ -7,6 +7,7 @@ use super::route::{self, Target};
 use crate::commands::registry::{Plan, Registered, Run};
 use crate::commands::{Action, Call};
 use crate::core::connection::{Special, Stall, Transaction};
+use kvshard::keyspace::ClientId;
 use kvshard::{Args, Effects, Error, Reply};
 
 impl Engine {
@@ -130,19 +131,21 @@ impl Engine {
         self.forget_watched(client, &watched);
     }
 
-    pub(super) fn forget_watched(&mut self, client: kvshard::keyspace::ClientId, watched: &[(usize, Box<[u8]>)]) {
+    pub(super) fn forget_watched(&mut self, client: ClientId, watched: &[(usize, Box<[u8]>)]) {
         let mut shards: Vec<usize> = watched
             .iter()
             .map(|(_, key)| self.core.scratch.hasher.shard_of(kvshard::keyspace::slot::SlotId::of_key(key)))
             .collect();
         shards.sort_unstable();
         shards.dedup();
-        for shard in shards {
-            if shard == self.core.id {
-                self.with_shard_or_later(move |shard| shard.watch.unwatch(client));
-            } else {
-                self.mesh.request(shard, Request::Unwatch(client));
-            }
+        shards.into_iter().for_each(|shard| self.unwatch_on(shard, client));
+    }
+
+    pub(super) fn unwatch_on(&mut self, shard: usize, client: ClientId) {
+        if shard == self.core.id {
+            self.with_shard_or_later(move |shard| shard.watch.unwatch(client));
+        } else {
+            self.mesh.request(shard, Request::Unwatch(client));
         }
     }
 
@@ -204,7 +207,7 @@ impl Engine {
         index: usize,
         queue: &[(&'static Registered, kvshard::command::ArgsBuf)],
         needs: &[(usize, Scope)],
-        check_watch: Option<kvshard::keyspace::ClientId>,
+        check_watch: Option<ClientId>,
     ) -> bool {
         let keys = needs.iter().flat_map(|(_, scope)| match scope {
             Scope::Keys { keys, .. } => &**keys,

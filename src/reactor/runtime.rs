@@ -29,6 +29,8 @@ mod kind {
 /// How long a core with answers outstanding looks at its inbox before it sleeps. A wake costs more, but longer looks were no
 /// gain in any measurement (0, 3, 20 µs; two cores beside their client on two CPUs).
 const LOOK_NANOS: u64 = 3_000;
+/// How long a core that ends waits for the others to have ended what concerns it.
+const LAST_MAIL_NANOS: u64 = 2_000_000_000;
 /// How long the end of the node waits for the log to be on disk.
 const LAST_WRITES_NANOS: u64 = 30_000_000_000;
 /// How long an accept that met the limit on descriptors pauses, milliseconds.
@@ -365,8 +367,35 @@ impl Runtime {
         }
     }
 
+    /// Serves the other cores until all of them have ended what they had begun: what was acknowledged is then in the logs of all its
+    /// shards.
+    fn end_together(&mut self) -> std::io::Result<()> {
+        let node = self.engine.core.node.clone();
+        let until = self.engine.clock.nanos() + LAST_MAIL_NANOS;
+        let mut is_quiet = false;
+        while node.shutdown.quiet() < node.cores && self.engine.clock.nanos() < until {
+            self.engine.read_mail();
+            self.engine.mesh.flush_now();
+            if !is_quiet && self.engine.hops_outstanding == 0 && !self.engine.mesh.has_backlog() {
+                is_quiet = true;
+                node.shutdown.count_quiet();
+            }
+            let operation = self.engine.next_log_operation(true);
+            self.log(operation);
+            self.ring.submit_and_wait(Some(Duration::from_micros(100)))?;
+            while let Some(completion) = self.ring.next_completion() {
+                if completion.token.kind() == kind::LOG {
+                    self.logged(completion);
+                }
+            }
+        }
+        self.engine.read_mail();
+        Ok(())
+    }
+
     /// The node ends: writes what is left of the log, sends what is left to send, closes everything.
     fn finish(mut self) -> std::io::Result<()> {
+        self.end_together()?;
         let until = self.engine.clock.nanos() + LAST_WRITES_NANOS;
         while !self.engine.core.log.is_idle(true) && self.engine.clock.nanos() < until {
             let operation = self.engine.next_log_operation(true);
