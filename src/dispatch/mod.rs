@@ -51,8 +51,15 @@ pub struct Engine {
     http_warned_ms: i64,
     /// The connection's place that the clients' check has come to.
     checked_to: usize,
-    /// Commands and reads up to the last cron, and whether memory has been tidied since.
-    rest: (u64, bool),
+    rest: Rest,
+}
+
+/// Whether the core is at rest, as the last cron saw it.
+struct Rest {
+    /// Commands and reads so far.
+    processed: u64,
+    /// Memory has been tidied since the last of them.
+    tidied: bool,
 }
 
 impl Engine {
@@ -75,7 +82,7 @@ impl Engine {
             next_generation: 0,
             http_warned_ms: 0,
             checked_to: 0,
-            rest: (0, true),
+            rest: Rest { processed: 0, tidied: true },
         }
     }
 }

@@ -12,9 +12,9 @@
 //! [`Ring::submit_and_wait`], which is the turn's only system call.
 
 pub mod buffers;
+pub mod coalesce;
 mod enter;
 pub mod features;
-pub mod gather;
 pub mod listener;
 pub mod listening;
 pub mod ring;

@@ -313,12 +313,12 @@ impl Ring {
     /// timeout, or with completions still to be taken, it does not sleep. Coming back early is no error; take
     /// completions until there are none, then call again.
     pub fn submit_and_wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.submit_and_gather(timeout, 1, Duration::ZERO)
+        self.submit_and_coalesce(timeout, 1, Duration::ZERO)
     }
 
     /// As [`Ring::submit_and_wait`], but sleeps until there are `completions` beside those of the sends queued, or, once
     /// `within` has passed, at least one. Without the feature `min_wait`, until there is one.
-    pub fn submit_and_gather(&mut self, timeout: Option<Duration>, completions: u32, within: Duration) -> io::Result<()> {
+    pub fn submit_and_coalesce(&mut self, timeout: Option<Duration>, completions: u32, within: Duration) -> io::Result<()> {
         self.pool.publish();
         let nothing_to_take = self.spilled.is_empty() && self.uring.completion().is_empty();
         let sleep = nothing_to_take && timeout != Some(Duration::ZERO);
@@ -333,11 +333,11 @@ impl Ring {
             flags |= EnterFlags::NO_IOWAIT;
         }
         let sends = std::mem::take(&mut self.sends_queued);
-        let gathers = self.features.min_wait && !within.is_zero();
-        let (wait_for, patience) = match (sleep, gathers) {
+        let coalesces = self.features.min_wait && !within.is_zero();
+        let (wait_for, patience) = match (sleep, coalesces) {
             (false, _) => (0, Patience::default()),
-            (true, false) => (1, Patience { timeout, gather: Duration::ZERO }),
-            (true, true) => (sends + completions, Patience { timeout, gather: within }),
+            (true, false) => (1, Patience { timeout, min_wait: Duration::ZERO }),
+            (true, true) => (sends + completions, Patience { timeout, min_wait: within }),
         };
         match self.enter(queued, wait_for, flags, patience) {
             Ok(_) => Ok(()),
