@@ -11,6 +11,7 @@ use crate::core::counters::Counters;
 use crate::core::log::Log;
 use crate::core::pubsub::PubSub;
 use crate::core::shared::{Node, Pause, PerCore, Relisten, Shutdown, log_level, shard_settings};
+use crate::core::spare::SpareBuffers;
 use crate::core::{Core, KeyspaceFacts};
 use crate::dispatch::Engine;
 use crate::dispatch::mesh::{Doorbell, Mesh, meshes};
@@ -268,7 +269,7 @@ fn new_core(id: usize, node: &Arc<Node>, hasher: KeyHasher, seed: u64, inbox: Re
         slowlog: SlowLog::default(),
         latency: LatencyMonitor::default(),
         now: clock::wall_ms(),
-        spare_output: crate::core::spare::SpareBuffers::default(),
+        spare_output: SpareBuffers::default(),
         to_flush: Vec::new(),
         to_close: Vec::new(),
         to_receive: Vec::new(),

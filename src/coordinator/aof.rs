@@ -15,9 +15,10 @@ use super::contract::ToCore;
 use super::snapshot::SaveError;
 use super::{Coordinator, contract::Snapshot};
 use crate::config::Config;
+use crate::config::structures::os_reason;
 use crate::core::log::Segment;
 use crate::observe::log;
-use crate::persistence::disk::{FileLayer, reason};
+use crate::persistence::disk::FileLayer;
 use crate::persistence::manifest::{BaseFormat, Entry, Manifest, StoreError, store};
 use crate::persistence::segment::head;
 use crate::persistence::spanning::SegmentSeq;
@@ -51,10 +52,10 @@ impl std::fmt::Display for AofError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             AofError::Directory(path, error) => {
-                write!(f, "Can't open or create append-only dir {}: {}", path.display(), reason(error))
+                write!(f, "Can't open or create append-only dir {}: {}", path.display(), os_reason(error))
             }
             AofError::Segment(path, error) => {
-                write!(f, "Can't open the append-only file {}: {}", path.display(), reason(error))
+                write!(f, "Can't open the append-only file {}: {}", path.display(), os_reason(error))
             }
             AofError::Manifest(error) => write!(f, "{error}"),
             AofError::NoMoreNumbers => f.write_str("The manifest has no more sequence numbers"),

@@ -5,8 +5,9 @@ use super::aof::{AofError, temporary_base};
 use super::contract::{Piece, Snapshot, ToCore};
 use super::status::Saving;
 use crate::config::REDIS_VERSION;
+use crate::config::structures::os_reason;
 use crate::observe::{clock, log, memory};
-use crate::persistence::disk::{FileLayer, reason};
+use crate::persistence::disk::FileLayer;
 use crossbeam_channel::RecvTimeoutError;
 use kvshard::codec::rdb::Compression;
 use kvshard::codec::rdb::file::{Checksum, FileWriter, Preamble};
@@ -45,16 +46,16 @@ impl std::fmt::Display for SaveError {
                     f,
                     "Failed opening the temp RDB file {path} (in server root dir {}) for saving: {}",
                     directory(),
-                    reason(error)
+                    os_reason(error)
                 )
             }
-            SaveError::Write(error) => write!(f, "Write error saving DB on disk: {}", reason(error)),
+            SaveError::Write(error) => write!(f, "Write error saving DB on disk: {}", os_reason(error)),
             SaveError::Rename(path, error) => write!(
                 f,
                 "Error moving temp DB file on the final destination {} (in server root dir {}): {}",
                 path.display(),
                 directory(),
-                reason(error)
+                os_reason(error)
             ),
             SaveError::Aof(error) => write!(f, "{error}"),
             SaveError::GivenUp => f.write_str("Background saving was given up"),

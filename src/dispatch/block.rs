@@ -100,10 +100,7 @@ impl Engine {
         let began = self.clock.nanos();
         let changes = shard.serve_ready(self.core.now, &mut served);
         self.core.count_dirty(changes);
-        let Some(shard) = &mut self.core.shard else { return };
-        if shard.has_events() {
-            self.publish_events();
-        }
+        self.publish_events();
         let nanos = (self.clock.nanos() - began) / served.len().max(1) as u64;
         for one in served {
             match one {

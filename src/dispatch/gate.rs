@@ -3,8 +3,8 @@
 //! Each check is small and answers for one reason. With no special state of the client or the node only the arity is looked at.
 
 use crate::commands::registry::Registered;
+use crate::config::structures::os_reason;
 use crate::core::connection::{Connection, Special, Transaction};
-use crate::persistence::disk::reason;
 use kvshard::{Args, Error, Flags};
 
 /// The reply to a command that needs memory when there is none.
@@ -53,7 +53,7 @@ impl DiskError {
                  snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB error.",
             ),
             DiskError::Aof(errno) => {
-                let reason = reason(&std::io::Error::from_raw_os_error(errno));
+                let reason = os_reason(&std::io::Error::from_raw_os_error(errno));
                 Error::Owned(format!("MISCONF Errors writing to the AOF file: {reason}"))
             }
         }

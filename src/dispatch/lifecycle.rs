@@ -1,8 +1,8 @@
 //! A connection's beginning and end, and what a core does as time passes.
 
-use super::Engine;
 use super::gate::{DiskError, NodeSpecial};
 use super::mesh::{Adopted, Request};
+use super::{Engine, Rest};
 use crate::commands::client;
 use crate::core::connection::{Connection, Special, Stall};
 use crate::observe::clock::wall_ms;
@@ -186,11 +186,10 @@ impl Engine {
     /// A core that has just come to rest gives free memory back, if that is not much to look through.
     fn tidy_when_idle(&mut self) {
         let processed = self.core.counters.commands_processed + self.core.counters.reads_processed;
-        let (before, tidied) = &mut self.rest;
-        if processed != *before {
-            (*before, *tidied) = (processed, false);
-        } else if !*tidied {
-            *tidied = true;
+        if processed != self.rest.processed {
+            self.rest = Rest { processed, tidied: false };
+        } else if !self.rest.tidied {
+            self.rest.tidied = true;
             if memory::used() <= TIDIED_BYTES_MAX {
                 memory::purge();
             }

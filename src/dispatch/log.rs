@@ -9,13 +9,13 @@ use super::mesh::Answer;
 use super::operation::{Block, Caller};
 use super::snapshot::cut;
 use crate::commands::registry::{Plan, Registered};
+use crate::config::structures::os_reason;
 use crate::config::values::AppendFsync;
 use crate::coordinator::contract::Order;
 use crate::coordinator::status::Saving;
 use crate::core::connection::Stall;
 use crate::core::log::{Completed, LogOperation, Segment};
 use crate::observe::log;
-use crate::persistence::disk::reason;
 use crate::persistence::spanning::{Operation, OperationId, SegmentSeq};
 use kvshard::keyspace::ClientId;
 use kvshard::{Effects, Flags, Shard};
@@ -321,7 +321,7 @@ impl Engine {
             }
             Completed::Failed { errno, writing } => {
                 let what = if writing { "Error writing to the AOF file" } else { "Fail to fsync the AOF file" };
-                log::warning(&format!("{what}: {}", reason(&std::io::Error::from_raw_os_error(errno))));
+                log::warning(&format!("{what}: {}", os_reason(&std::io::Error::from_raw_os_error(errno))));
                 persistence.aof_errno.store(errno, Ordering::Relaxed);
             }
         }

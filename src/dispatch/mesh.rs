@@ -146,7 +146,7 @@ pub struct ReplyItem {
 /// Which keys an operation needs on one shard.
 #[derive(Clone, Debug)]
 pub enum Scope {
-    /// These keys, in one database or in all.
+    /// These keys, sorted and each once, in one database or in all.
     Keys { keys: Arc<[Box<[u8]>]>, db: Option<usize> },
     /// The shard itself.
     Shard,

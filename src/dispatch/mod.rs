@@ -59,8 +59,15 @@ pub struct Engine {
     awaiting_segments: VecDeque<log::AwaitingSegments>,
     /// Logging is being switched off.
     turning_off: bool,
-    /// Commands and reads up to the last cron, and whether memory has been tidied since.
-    rest: (u64, bool),
+    rest: Rest,
+}
+
+/// Whether the core is at rest, as the last cron saw it.
+struct Rest {
+    /// Commands and reads so far.
+    processed: u64,
+    /// Memory has been tidied since the last of them.
+    tidied: bool,
 }
 
 impl Engine {
@@ -87,7 +94,7 @@ impl Engine {
             held: VecDeque::new(),
             awaiting_segments: VecDeque::new(),
             turning_off: false,
-            rest: (0, true),
+            rest: Rest { processed: 0, tidied: true },
         }
     }
 }

@@ -579,7 +579,7 @@ impl Engine {
                 let releases: Vec<_> = needs
                     .into_iter()
                     .map(|(shard_id, scope)| {
-                        let release = self.release_of(&mut scratch, ticket, (shard_id, scope), &changed, check_watch, waiter);
+                        let release = self.release_of(&mut scratch, ticket, scope, &changed, check_watch, waiter);
                         (shard_id, Release { logged: logged.clone(), confirm, ..release })
                     })
                     .collect();
@@ -642,7 +642,7 @@ impl Engine {
         &self,
         scratch: &mut Shard,
         ticket: u64,
-        (shard_id, scope): (usize, Scope),
+        scope: Scope,
         changed: &[(usize, Box<[u8]>)],
         unwatch: Option<ClientId>,
         waiter: Option<&Arc<Waiter>>,
@@ -656,8 +656,7 @@ impl Engine {
                 entries.extend(scratch.dbs[db].take(&placed).map(|entry| (db, entry)));
             }
         }
-        let is_here = |key: &[u8]| scratch.hasher.shard_of(SlotId::of_key(key)) == shard_id;
-        let changed = changed.iter().filter(|(_, key)| is_here(key)).cloned().collect();
+        let changed = changed.iter().filter(|(_, key)| keys.binary_search(key).is_ok()).cloned().collect();
         let wait = waiter.map(|waiter| {
             let command = self.core.node.registry.by_full_name(waiter.command.spec.name.as_bytes());
             let awaited = command.map_or_else(Vec::new, |command| route::awaited_keys(command, waiter.args.args()));

@@ -514,7 +514,7 @@ fn a_write_that_fails_says_why_and_gives_the_bytes_back() {
 }
 
 #[test]
-fn gathers_so_many_completions_or_waits_so_long() {
+fn waits_for_so_many_completions_or_so_long() {
     let features = Features::probe(&[]).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut ring = Ring::new(&features).unwrap();
@@ -532,21 +532,21 @@ fn gathers_so_many_completions_or_waits_so_long() {
         taken
     };
 
-    // One of three: it is there when the time to gather is over, long before the timeout.
+    // One of three: it is there when the time to wait for more is over, long before the timeout.
     pairs[0].1.write_all(b"x").unwrap();
     let (began, within) = (Instant::now(), Duration::from_millis(30));
-    ring.submit_and_gather(Some(PATIENCE), 3, within).unwrap();
+    ring.submit_and_coalesce(Some(PATIENCE), 3, within).unwrap();
     assert_eq!(take(&mut ring), 1);
     assert!(began.elapsed() < PATIENCE / 2);
     assert!(!features.min_wait || began.elapsed() >= within);
 
-    // All three: nothing is waited for, whatever the time to gather. A send that completes at once does not count as news.
+    // All three: nothing is waited for, however long the wait may be. A send that completes at once does not count as news.
     ring.send(pairs[0].0, b"y".to_vec(), Token::new(SEND, 0, 9));
     pairs.iter_mut().for_each(|(_, peer)| peer.write_all(b"x").unwrap());
     let began = Instant::now();
     let mut taken = 0;
     while taken < 4 {
-        ring.submit_and_gather(Some(PATIENCE), 3, PATIENCE).unwrap();
+        ring.submit_and_coalesce(Some(PATIENCE), 3, PATIENCE).unwrap();
         taken += take(&mut ring);
     }
     assert!(began.elapsed() < PATIENCE / 2);

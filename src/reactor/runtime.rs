@@ -3,7 +3,7 @@
 //! Owns the ring and the listening sockets' accepts; everything else is the engine's. A turn is: take completions, read mail,
 //! resume what may go on, flush mail and output, then submit and sleep until something happens.
 
-use super::gather::{self, Gather};
+use super::coalesce::{self, Coalescer};
 use super::listener::{self, Listener};
 use super::listening::Listening;
 use super::{Completion, Errno, Ring, Token};
@@ -46,7 +46,7 @@ pub struct Runtime {
     listening_version: u32,
     paused_listeners: Vec<usize>,
     accept_again_ms: i64,
-    gather: Gather,
+    coalescer: Coalescer,
     last_cron_ms: i64,
 }
 
@@ -66,7 +66,7 @@ impl Runtime {
             listening_version: 0,
             paused_listeners: Vec::new(),
             accept_again_ms: 0,
-            gather: Gather::new(),
+            coalescer: Coalescer::new(),
             last_cron_ms: 0,
         }
     }
@@ -141,11 +141,11 @@ impl Runtime {
         if !self.engine.mesh.sleep() {
             return self.ring.submit_and_wait(Some(Duration::ZERO));
         }
-        let wanted = self.gather.wanted(self.engine.clock.nanos(), clock::thread_cpu_nanos);
+        let wanted = self.coalescer.wanted(self.engine.clock.nanos(), clock::thread_cpu_nanos);
         // Clients wait for the disk: its answer is to be heard at once.
         let wanted = if self.engine.core.log.is_awaited() { 1 } else { wanted };
         let timeout = Duration::from_millis(self.engine.sleep_ms());
-        let slept = self.ring.submit_and_gather(Some(timeout), wanted, gather::WITHIN);
+        let slept = self.ring.submit_and_coalesce(Some(timeout), wanted, coalesce::WITHIN);
         self.engine.mesh.awake();
         slept
     }
@@ -269,7 +269,7 @@ impl Runtime {
         let current = self.engine.core.connections.get(index).is_some_and(|c| is_of(token, c.generation));
         if let Some(received) = received {
             if current {
-                self.gather.note(&mut self.engine.core.connections[index].active_in);
+                self.coalescer.note(&mut self.engine.core.connections[index].active_in);
                 self.engine.receive(index, self.ring.bytes(&received));
             }
             self.ring.recycle(received);
