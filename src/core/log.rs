@@ -80,13 +80,13 @@ struct Chunk {
 
 /// The operation under way.
 enum Flying {
+    /// `through`: it ends when the bytes are on disk.
     Write {
         chunk: Chunk,
         len: usize,
+        through: bool,
     },
-    /// `chunk`: what becomes durable with it, kept to be written again if the disk refuses.
     Sync {
-        chunk: Option<Chunk>,
         segment: Rc<Segment>,
         began_ms: i64,
         delayed: bool,
@@ -96,8 +96,16 @@ enum Flying {
 /// What the reactor is to do for the log.
 #[derive(Debug)]
 pub enum LogOperation {
-    Write { fd: RawFd, bytes: Vec<u8>, offset: u64 },
-    Sync { fd: RawFd },
+    /// `through`: and have them reach the disk.
+    Write {
+        fd: RawFd,
+        bytes: Vec<u8>,
+        offset: u64,
+        through: bool,
+    },
+    Sync {
+        fd: RawFd,
+    },
 }
 
 /// How a log stands after an operation.
@@ -205,7 +213,7 @@ impl Log {
     /// Whether something waits for the operation under way.
     #[inline]
     pub fn is_awaited(&self) -> bool {
-        matches!(self.operation, Some(Flying::Sync { chunk: Some(_), .. }))
+        matches!(self.operation, Some(Flying::Write { through: true, .. }))
     }
 
     /// What is to be done now, if anything. `flush`: sync as soon as all is written, whatever the policy (the end of the node).
@@ -232,7 +240,7 @@ impl Log {
             let leaves = policy != AppendFsync::No && changes_file(unsynced, &self.queue);
             if due || leaves || (flush && self.queue.is_empty()) {
                 let segment = unsynced.clone();
-                return Some(self.sync(None, segment, now_ms));
+                return Some(self.sync(segment, now_ms));
             }
         }
         let mut chunk = self.queue.pop_front()?;
@@ -241,61 +249,46 @@ impl Log {
         }
         let (fd, bytes) = (chunk.segment.file.as_raw_fd(), std::mem::take(&mut chunk.bytes));
         let len = bytes.len();
-        self.operation = Some(Flying::Write { chunk, len });
-        Some(LogOperation::Write { fd, bytes, offset: self.end })
+        let through = policy == AppendFsync::Always;
+        self.operation = Some(Flying::Write { chunk, len, through });
+        Some(LogOperation::Write { fd, bytes, offset: self.end, through })
     }
 
-    fn sync(&mut self, chunk: Option<Chunk>, segment: Rc<Segment>, now_ms: i64) -> LogOperation {
+    fn sync(&mut self, segment: Rc<Segment>, now_ms: i64) -> LogOperation {
         let fd = segment.file.as_raw_fd();
-        self.operation = Some(Flying::Sync { chunk, segment, began_ms: now_ms, delayed: false });
+        self.operation = Some(Flying::Sync { segment, began_ms: now_ms, delayed: false });
         LogOperation::Sync { fd }
     }
 
-    /// The operation under way has ended; a write gives its bytes back. The operation that follows it at once, if one does.
-    pub fn completed(
-        &mut self,
-        now_ms: i64,
-        policy: AppendFsync,
-        result: Result<usize, i32>,
-        bytes: Option<Vec<u8>>,
-    ) -> (Completed, Option<LogOperation>) {
+    /// The operation under way has ended; a write gives its bytes back.
+    pub fn completed(&mut self, now_ms: i64, result: Result<usize, i32>, bytes: Option<Vec<u8>>) -> Completed {
         let operation = self.operation.take().expect("an operation that was begun");
         match (operation, result) {
-            (Flying::Write { mut chunk, len }, Ok(written)) if written == len => {
+            (Flying::Write { mut chunk, len, through }, Ok(written)) if written == len => {
                 chunk.bytes = bytes.unwrap_or_default();
-                if policy == AppendFsync::Always {
-                    let segment = chunk.segment.clone();
-                    let next = self.sync(Some(chunk), segment, now_ms);
-                    return (Completed::Progress, Some(next));
+                if !through {
+                    self.unsynced = Some(chunk.segment.clone());
                 }
-                self.unsynced = Some(chunk.segment.clone());
                 self.finish(chunk, len);
-                (Completed::Progress, None)
+                Completed::Progress
             }
             (Flying::Write { mut chunk, .. }, result) => {
+                // Also after a sync that failed: the kernel may have given up what it could not write.
                 chunk.bytes = bytes.unwrap_or_default();
                 self.queue.push_front(chunk);
                 self.retry_at_ms = now_ms + RETRY_MS;
-                (Completed::Failed { errno: result.err().unwrap_or(libc::ENOSPC), writing: true }, None)
+                Completed::Failed { errno: result.err().unwrap_or(libc::ENOSPC), writing: true }
             }
-            (Flying::Sync { chunk, segment, .. }, Ok(_)) => {
+            (Flying::Sync { segment, .. }, Ok(_)) => {
                 self.last_sync_ms = now_ms;
                 if self.unsynced.as_ref().is_some_and(|unsynced| Rc::ptr_eq(unsynced, &segment)) {
                     self.unsynced = None;
                 }
-                if let Some(chunk) = chunk {
-                    let len = chunk.bytes.len();
-                    self.finish(chunk, len);
-                }
-                (Completed::Progress, None)
+                Completed::Progress
             }
-            (Flying::Sync { chunk, .. }, Err(errno)) => {
-                // The kernel may have given up what it could not write: it is written again before the next sync.
-                if let Some(chunk) = chunk {
-                    self.queue.push_front(chunk);
-                }
+            (Flying::Sync { .. }, Err(errno)) => {
                 self.retry_at_ms = now_ms + RETRY_MS;
-                (Completed::Failed { errno, writing: false }, None)
+                Completed::Failed { errno, writing: false }
             }
         }
     }
@@ -326,16 +319,15 @@ mod tests {
     }
 
     /// Ends a write as a disk that works does.
-    fn written(log: &mut Log, operation: Option<LogOperation>, policy: AppendFsync) -> (String, Option<LogOperation>) {
+    fn written(log: &mut Log, operation: Option<LogOperation>) -> String {
         let Some(LogOperation::Write { bytes, offset, .. }) = operation else { panic!("{operation:?} is no write") };
         let text = format!("{offset}: {}", String::from_utf8_lossy(&bytes).replace("\r\n", " "));
-        let (completed, next) = log.completed(0, policy, Ok(bytes.len()), Some(bytes));
-        assert_eq!(completed, Completed::Progress);
-        (text, next)
+        assert_eq!(log.completed(0, Ok(bytes.len()), Some(bytes)), Completed::Progress);
+        text
     }
 
     #[test]
-    fn what_comes_during_a_sync_goes_together_with_the_next() {
+    fn what_comes_during_a_write_goes_together_with_the_next() {
         let policy = AppendFsync::Always;
         let mut log = Log::default();
         log.append(0, &mut effects("lost"));
@@ -345,18 +337,15 @@ mod tests {
         let first = log.position();
         assert!(log.is_pending());
         let write = log.next_operation(0, policy, false);
+        assert!(matches!(write, Some(LogOperation::Write { through: true, .. })) && log.is_awaited());
         log.append(0, &mut effects("b"));
-        let (text, sync) = written(&mut log, write, policy);
-        assert!(text.starts_with("0: *2 $6 SELECT") && text.ends_with("$1 a "), "{text}");
         log.append(0, &mut effects("c"));
-        assert!(matches!(sync, Some(LogOperation::Sync { .. })) && log.durable() < first);
-        assert!(log.next_operation(0, policy, false).is_none(), "one at a time");
-        assert_eq!(log.completed(0, policy, Ok(0), None).0, Completed::Progress);
+        assert!(log.durable() < first && log.next_operation(0, policy, false).is_none(), "one at a time");
+        let text = written(&mut log, write);
+        assert!(text.starts_with("0: *2 $6 SELECT") && text.ends_with("$1 a "), "{text}");
         assert!(log.durable() == first && log.is_pending());
         let write = log.next_operation(0, policy, false);
-        let (text, _) = written(&mut log, write, policy);
-        assert_eq!(text, "43: *2 $3 DEL $1 b *2 $3 DEL $1 c ");
-        log.completed(0, policy, Ok(0), None);
+        assert_eq!(written(&mut log, write), "43: *2 $3 DEL $1 b *2 $3 DEL $1 c ");
         assert!(!log.is_pending() && log.is_idle(true));
         assert_eq!(log.bytes(), 43 + 40);
     }
@@ -367,19 +356,16 @@ mod tests {
         let mut log = Log::default();
         log.switch(Some(segment(1)), false);
         log.append(0, &mut effects("a"));
-        let Some(LogOperation::Write { bytes, .. }) = log.next_operation(0, policy, false) else { panic!("a write") };
-        let (completed, next) = log.completed(0, policy, Err(libc::ENOSPC), Some(bytes));
-        assert_eq!(completed, Completed::Failed { errno: libc::ENOSPC, writing: true });
-        assert!(next.is_none() && log.next_operation(RETRY_MS - 1, policy, false).is_none() && log.is_pending());
-        let write = log.next_operation(RETRY_MS, policy, false);
-        let (text, _) = written(&mut log, write, policy);
-        assert!(text.starts_with("0: "), "{text}");
-        let (completed, _) = log.completed(RETRY_MS, policy, Err(libc::EIO), None);
-        assert_eq!(completed, Completed::Failed { errno: libc::EIO, writing: false });
+        for (round, errno) in [(0, libc::ENOSPC), (1, libc::EIO)] {
+            let Some(LogOperation::Write { bytes, offset: 0, .. }) = log.next_operation(round * RETRY_MS, policy, false) else {
+                panic!("a write")
+            };
+            let completed = log.completed(round * RETRY_MS, Err(errno), Some(bytes));
+            assert_eq!(completed, Completed::Failed { errno, writing: true });
+            assert!(log.next_operation((round + 1) * RETRY_MS - 1, policy, false).is_none() && log.is_pending());
+        }
         let write = log.next_operation(2 * RETRY_MS, policy, false);
-        let (text, _) = written(&mut log, write, policy);
-        assert!(text.starts_with("0: "), "what a failed sync may have lost is written again: {text}");
-        log.completed(2 * RETRY_MS, policy, Ok(0), None);
+        assert!(written(&mut log, write).starts_with("0: "));
         assert!(!log.is_pending());
     }
 
@@ -390,22 +376,22 @@ mod tests {
         log.switch(Some(segment(1)), false);
         log.append(0, &mut effects("a"));
         let write = log.next_operation(10, policy, false);
-        assert!(written(&mut log, write, policy).1.is_none());
+        written(&mut log, write);
         assert!(!log.is_pending() && log.next_operation(SYNC_MS - 1, policy, false).is_none());
         assert!(matches!(log.next_operation(SYNC_MS, policy, false), Some(LogOperation::Sync { .. })));
         log.append(0, &mut effects("b"));
         assert!(log.next_operation(SYNC_MS + DELAYED_MS, policy, false).is_none());
         assert!(log.next_operation(SYNC_MS + DELAYED_MS + 1, policy, false).is_none());
         assert_eq!(log.delayed_syncs, 1);
-        log.completed(4000, policy, Ok(0), None);
+        log.completed(4000, Ok(0), None);
         let write = log.next_operation(4000, policy, false);
-        written(&mut log, write, policy);
+        written(&mut log, write);
         log.switch(Some(segment(2)), false);
         log.append(0, &mut effects("c"));
         assert!(matches!(log.next_operation(4001, policy, false), Some(LogOperation::Sync { .. })));
-        log.completed(4001, policy, Ok(0), None);
+        log.completed(4001, Ok(0), None);
         let write = log.next_operation(4001, policy, false);
-        let (text, _) = written(&mut log, write, policy);
+        let text = written(&mut log, write);
         assert!(text.starts_with("0: *2 $6 SELECT"), "{text}");
         assert!(matches!(log.next_operation(4002, policy, true), Some(LogOperation::Sync { .. })), "the end does not wait");
     }

@@ -306,15 +306,14 @@ impl Engine {
         self.core.log.next_operation(now, policy, flush)
     }
 
-    /// The ring has done it. What follows at once, if anything does.
-    pub fn log_completed(&mut self, result: Result<usize, i32>, bytes: Option<Vec<u8>>) -> Option<LogOperation> {
-        let (policy, now) = (self.core.config.appendfsync, self.core.now);
-        let (completed, next) = self.core.log.completed(now, policy, result, bytes);
+    /// The ring has done it.
+    pub fn log_completed(&mut self, result: Result<usize, i32>, bytes: Option<Vec<u8>>) {
+        let completed = self.core.log.completed(self.core.now, result, bytes);
         let persistence = &self.core.node.persistence;
         match completed {
             Completed::Progress => {
                 // The first that gets through speaks for the disk; another core's failure comes again within a second.
-                if next.is_none() && persistence.aof_errno.swap(0, Ordering::Relaxed) != 0 {
+                if persistence.aof_errno.swap(0, Ordering::Relaxed) != 0 {
                     log::warning("AOF write error looks solved, Redis can write again.");
                 }
                 self.let_go();
@@ -325,6 +324,5 @@ impl Engine {
                 persistence.aof_errno.store(errno, Ordering::Relaxed);
             }
         }
-        next
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod block;
 pub mod gate;
+pub mod gather;
 pub mod input;
 pub mod lifecycle;
 pub mod locks;

@@ -9,16 +9,16 @@
 //! locking), and a reply is written only after the locks were held together; so the moment when all are held is the operation's
 //! point in the one order.
 //!
-//! Jobs on several cores that need no keys (INFO, CLIENT LIST, PUBLISH …) are operations too: [`Gathering`].
+//! Jobs on several cores that need no keys (INFO, CLIENT LIST, PUBLISH …) are operations too: see [`gather`](super::gather).
 
 use super::Engine;
+use super::gather::Gathering;
 use super::locks::Decision;
 use super::log::BlockLog;
-use super::mesh::{Answer, Grant, Job, LockRequest, OperationId, Release, Request, Scope};
+use super::mesh::{Answer, Grant, LockRequest, OperationId, Release, Request, Scope};
 use super::snapshot::OnAllShards;
 use super::{route, whole};
 use crate::commands::registry::{Registered, Run};
-use crate::commands::{Finish, Gather, On, Part};
 use crate::config::values::AppendFsync;
 use crate::core::connection::Stall;
 use crate::core::log::Segment;
@@ -76,8 +76,8 @@ pub struct Spanning {
     /// A blocked client's command is being tried again.
     retry: bool,
     /// The block's commands are being run at this moment; a node command among them was answered meanwhile.
-    running: bool,
-    answered: bool,
+    pub(super) running: bool,
+    pub(super) answered: bool,
 }
 
 /// The connection an operation works for.
@@ -116,52 +116,29 @@ pub enum Workplace {
     Shards(Vec<Box<Shard>>),
 }
 
-/// A job on several cores.
-pub struct Gathering {
-    caller: Caller,
-    due: usize,
-    parts: Vec<Option<Part>>,
-    finish: Finish,
-    /// The operation whose block this is a command of.
-    parent: Option<OperationId>,
-    command: &'static Registered,
-    args: ArgsBuf,
-    /// What the command has taken before it asked, nanoseconds.
-    nanos: u64,
-    /// The longest job so far; they run side by side.
-    job_nanos: u64,
-}
-
-/// A node command that asks other cores, and what it has taken so far. Waiting for busy cores does not count as its time.
-pub struct Measured<'a> {
-    pub command: &'static Registered,
-    pub args: Args<'a>,
-    pub nanos: u64,
-}
-
 impl Operations {
-    fn add(&mut self, core: usize, operation: Operation) -> OperationId {
+    pub(super) fn add(&mut self, core: usize, operation: Operation) -> OperationId {
         let generation = self.next_generation;
         self.next_generation = generation.wrapping_add(1);
         let index = self.slots.insert((generation, operation)) as u32;
         OperationId { core: core as u16, index, generation }
     }
 
-    fn get(&mut self, id: OperationId) -> Option<&mut Operation> {
+    pub(super) fn get(&mut self, id: OperationId) -> Option<&mut Operation> {
         self.slots
             .get_mut(id.index as usize)
             .filter(|(generation, _)| *generation == id.generation)
             .map(|(_, operation)| operation)
     }
 
-    fn spanning(&mut self, id: OperationId) -> Option<&mut Spanning> {
+    pub(super) fn spanning(&mut self, id: OperationId) -> Option<&mut Spanning> {
         match self.get(id) {
             Some(Operation::Spanning(spanning)) => Some(spanning),
             _ => None,
         }
     }
 
-    fn remove(&mut self, id: OperationId) -> Option<Operation> {
+    pub(super) fn remove(&mut self, id: OperationId) -> Option<Operation> {
         self.get(id)?;
         Some(self.slots.remove(id.index as usize).1)
     }
@@ -173,7 +150,7 @@ impl Engine {
         Caller { index, generation: connection.generation, client: connection.id }
     }
 
-    fn is_alive(&self, caller: Caller) -> bool {
+    pub(super) fn is_alive(&self, caller: Caller) -> bool {
         self.core.connections.get(caller.index).is_some_and(|connection| connection.generation == caller.generation)
     }
 
@@ -719,102 +696,6 @@ impl Engine {
             self.serve_blocked();
         }
         self.run_unlocked();
-    }
-
-    // ---- jobs on several cores ----
-
-    pub(super) fn gather(&mut self, index: usize, gather: Gather, measured: Measured<'_>, parent: Option<OperationId>) {
-        let caller = self.caller(index);
-        if parent.is_none() {
-            self.core.connections[index].stall = Stall::Operation;
-        }
-        let cores = match gather.on {
-            On::AllCores => (0..self.core.node.cores).collect(),
-            On::Cores(cores) => cores,
-        };
-        let parts = cores.iter().map(|_| None).collect();
-        let Measured { command, args, nanos } = measured;
-        let (args, due) = (args.to_buf(), cores.len());
-        let gathering = Gathering { caller, due, parts, finish: gather.finish, parent, command, args, nanos, job_nanos: 0 };
-        let id = self.operations.add(self.core.id, Operation::Gathering(Box::new(gathering)));
-        if cores.is_empty() {
-            return self.end_gathering(id);
-        }
-        self.hops_outstanding += cores.len();
-        for (position, &core) in cores.iter().enumerate().filter(|&(_, &core)| core != self.core.id) {
-            let request = Request::Job { operation: id, position, needs_shard: gather.needs_shard, job: gather.job.clone() };
-            self.mesh.request(core, request);
-        }
-        if gather.together {
-            self.mesh.flush_now();
-        }
-        if let Some(position) = cores.iter().position(|&core| core == self.core.id) {
-            if gather.needs_shard && self.core.shard.is_none() {
-                self.locks.park(super::locks::Parked::Job { operation: id, position, job: gather.job });
-            } else {
-                self.run_job(id, position, &gather.job);
-            }
-        }
-    }
-
-    pub(super) fn run_job(&mut self, operation: OperationId, position: usize, job: &Job) {
-        let began = self.clock.nanos();
-        let part = job(&mut self.core);
-        self.after_job();
-        let nanos = self.clock.nanos() - began;
-        if operation.index != u32::MAX {
-            self.send_answer(usize::from(operation.core), Answer::JobDone { operation, position, part, nanos });
-        }
-    }
-
-    pub(super) fn job_done(&mut self, id: OperationId, position: usize, part: Part, nanos: u64) {
-        self.hops_outstanding = self.hops_outstanding.saturating_sub(1);
-        let Some(Operation::Gathering(gathering)) = self.operations.get(id) else { return };
-        gathering.parts[position] = Some(part);
-        gathering.job_nanos = gathering.job_nanos.max(nanos);
-        gathering.due -= 1;
-        if gathering.due == 0 {
-            self.end_gathering(id);
-        }
-    }
-
-    fn end_gathering(&mut self, id: OperationId) {
-        let Some(Operation::Gathering(gathering)) = self.operations.remove(id) else { return };
-        let Gathering { caller, parts, finish, parent, command, args, nanos, job_nanos, .. } = *gathering;
-        let began = self.clock.nanos();
-        let parts = parts.into_iter().flatten().collect();
-        let alive = self.is_alive(caller);
-        let mut out = Vec::new();
-        if alive {
-            let resp3 = self.core.connections[caller.index].resp3;
-            let mut reply = Reply::new(&mut out, resp3);
-            if let Err(error) = finish(&mut self.core, caller.index, parts, &mut reply) {
-                reply.out.clear();
-                reply.error(&error);
-            }
-            self.after_job();
-        }
-        let failed = out.first() == Some(&b'-');
-        let nanos = nanos + job_nanos + (self.clock.nanos() - began);
-        self.count_node_command(alive.then_some(caller.index), command, args.args(), nanos, failed);
-        if let Some(parent) = parent {
-            if failed {
-                self.core.counters.error_reply(&out);
-            }
-            if let Some(spanning) = self.operations.spanning(parent) {
-                spanning.block.out.extend_from_slice(&out);
-                if spanning.running {
-                    spanning.answered = true;
-                    return;
-                }
-            }
-            return self.continue_block(parent);
-        }
-        if self.is_alive(caller) {
-            self.core.connections[caller.index].stall = Stall::None;
-            self.core.to_resume.push(caller.index);
-            self.append_reply(caller.index, &out);
-        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! EXEC, and node commands wherever they run.
 
 use super::Engine;
+use super::gather::Measured;
 use super::mesh::{OperationId, Request, Scope};
-use super::operation::{Block, Caller, Measured, Workplace};
+use super::operation::{Block, Caller, Workplace};
 use super::route::{self, Target};
 use crate::commands::registry::{Plan, Registered, Run};
 use crate::commands::{Action, Call};

@@ -96,7 +96,14 @@ enum Task {
 #[derive(Clone, Copy)]
 enum Sink {
     Socket,
-    File { offset: u64 },
+    File {
+        offset: u64,
+    },
+    /// Into a file, and on to the disk: a sync is linked to each write. `written`: what became of the write whose sync is under way.
+    Disk {
+        offset: u64,
+        written: Option<Result<usize, Errno>>,
+    },
 }
 
 pub struct Ring {
@@ -224,6 +231,13 @@ impl Ring {
     pub fn write(&mut self, fd: RawFd, bytes: Vec<u8>, offset: u64, token: Token) {
         debug_assert!(!bytes.is_empty());
         let index = self.fly(fd, token, Task::Out { bytes, done: 0, sink: Sink::File { offset } });
+        self.arm_out(index);
+    }
+
+    /// As [`Ring::write`], and has the bytes reach the disk: one write linked to one sync, which is a turn less than one after the other.
+    pub fn write_through(&mut self, fd: RawFd, bytes: Vec<u8>, offset: u64, token: Token) {
+        debug_assert!(!bytes.is_empty());
+        let index = self.fly(fd, token, Task::Out { bytes, done: 0, sink: Sink::Disk { offset, written: None } });
         self.arm_out(index);
     }
 
@@ -431,12 +445,32 @@ impl Ring {
         let Flight { fd, ending, task, .. } = &mut self.flights[index];
         let (fd, ending) = (*fd, *ending);
         match task {
+            Task::Out { sink: Sink::Disk { written: written @ None, .. }, done, .. } => {
+                *done += moved;
+                *written = Some(result);
+                None
+            }
+            Task::Out { bytes, done, sink: Sink::Disk { written, .. } } => {
+                let (done, unfinished) = (*done, *done < bytes.len());
+                let ended = match written.take().expect("looked at above") {
+                    Ok(0) => Err(Errno(libc::ENOSPC)),
+                    Ok(_) if unfinished && ending => Err(Errno::CANCELED),
+                    Ok(_) if unfinished => {
+                        // The short write has cancelled its sync.
+                        self.arm_out(index);
+                        return None;
+                    }
+                    Ok(_) => result.map(|_| done),
+                    Err(errno) => Err(errno),
+                };
+                self.end_flight(index, ended, None)
+            }
             Task::Out { bytes, done, sink } => {
                 *done += moved;
                 let (done, unfinished) = (*done, *done < bytes.len());
                 let ended = match (result, *sink) {
                     (Ok(0), Sink::File { .. }) => Err(Errno(libc::ENOSPC)),
-                    (Ok(1..), Sink::Socket) if unfinished && ending => Err(Errno::CANCELED),
+                    (Ok(1..), _) if unfinished && ending => Err(Errno::CANCELED),
                     (Ok(1..), _) if unfinished => {
                         self.arm_out(index);
                         return None;
@@ -485,9 +519,18 @@ impl Ring {
                 let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
                 opcode::Send::new(Fd(*fd), rest.as_ptr(), len).flags(flags).build()
             }
-            Sink::File { offset } => opcode::Write::new(Fd(*fd), rest.as_ptr(), len).offset(offset + *done as u64).build(),
+            Sink::File { offset } | Sink::Disk { offset, .. } => {
+                opcode::Write::new(Fd(*fd), rest.as_ptr(), len).offset(offset + *done as u64).build()
+            }
         };
-        self.arm(entry.user_data(user_data(kind::FLIGHT, index as u32)));
+        let entry = entry.user_data(user_data(kind::FLIGHT, index as u32));
+        if !matches!(sink, Sink::Disk { .. }) {
+            return self.arm(entry);
+        }
+        let sync = opcode::Fsync::new(Fd(*fd)).flags(FsyncFlags::DATASYNC).build();
+        let sync = sync.user_data(user_data(kind::FLIGHT, index as u32));
+        self.armed += 2;
+        self.push_all(&[entry.flags(squeue::Flags::IO_LINK), sync]);
     }
 
     fn arm_readable(&mut self, index: usize, fd: RawFd) {
@@ -518,9 +561,14 @@ impl Ring {
     }
 
     fn push(&mut self, entry: &squeue::Entry) {
+        self.push_all(std::slice::from_ref(entry));
+    }
+
+    /// Queues entries that are to be submitted together.
+    fn push_all(&mut self, entries: &[squeue::Entry]) {
         // SAFETY: an entry names descriptors, and memory of `pool`, `flights` (on the heap, so moving the flight does
         // not move it) or `wake_counter`, all of which live until the operation's last completion, or for ever.
-        while unsafe { self.uring.submission().push(entry) }.is_err() {
+        while unsafe { self.uring.submission().push_multiple(entries) }.is_err() {
             self.make_room();
         }
     }

@@ -499,7 +499,14 @@ fn writes_to_a_file_where_it_is_told_and_syncs() {
         assert_eq!(written, [(1, Ok(5), Some(5)), (2, Ok(6), Some(6))], "without {name}");
         ring.sync(file.as_raw_fd(), Token::new(SEND, 0, 3));
         assert_eq!(next(&mut ring).result, Ok(0), "without {name}");
-        assert_eq!(std::fs::read(&path).unwrap(), b"hello world");
+        ring.write_through(file.as_raw_fd(), b"!".to_vec(), 11, Token::new(SEND, 0, 4));
+        let completion = next(&mut ring);
+        assert_eq!(
+            (completion.token.index(), completion.result, completion.bytes),
+            (4, Ok(1), Some(b"!".to_vec())),
+            "without {name}"
+        );
+        assert_eq!(std::fs::read(&path).unwrap(), b"hello world!");
         std::fs::remove_file(&path).unwrap();
     }
 }
@@ -511,6 +518,13 @@ fn a_write_that_fails_says_why_and_gives_the_bytes_back() {
     ring.write(full.as_raw_fd(), b"too much".to_vec(), 0, Token::new(SEND, 0, 1));
     let completion = next(&mut ring);
     assert_eq!((completion.result, completion.bytes), (Err(Errno(libc::ENOSPC)), Some(b"too much".to_vec())));
+    ring.write_through(full.as_raw_fd(), b"too much".to_vec(), 0, Token::new(SEND, 0, 2));
+    let completion = next(&mut ring);
+    assert_eq!((completion.token.index(), completion.result), (2, Err(Errno(libc::ENOSPC))));
+    assert_eq!(completion.bytes, Some(b"too much".to_vec()));
+    // Nothing of it is left: the next operation is answered by its own completion.
+    ring.sync(full.as_raw_fd(), Token::new(SEND, 0, 3));
+    assert_eq!(next(&mut ring).token.index(), 3);
 }
 
 #[test]

@@ -112,15 +112,15 @@ impl Runtime {
     fn log(&mut self, operation: Option<LogOperation>) {
         const TOKEN: Token = Token::new(kind::LOG, 0, 0);
         match operation {
-            Some(LogOperation::Write { fd, bytes, offset }) => self.ring.write(fd, bytes, offset, TOKEN),
+            Some(LogOperation::Write { fd, bytes, offset, through: true }) => self.ring.write_through(fd, bytes, offset, TOKEN),
+            Some(LogOperation::Write { fd, bytes, offset, through: false }) => self.ring.write(fd, bytes, offset, TOKEN),
             Some(LogOperation::Sync { fd }) => self.ring.sync(fd, TOKEN),
             None => {}
         }
     }
 
     fn logged(&mut self, completion: Completion) {
-        let next = self.engine.log_completed(completion.result.map_err(|errno| errno.0), completion.bytes);
-        self.log(next);
+        self.engine.log_completed(completion.result.map_err(|errno| errno.0), completion.bytes);
     }
 
     fn sleep(&mut self, busy: bool) -> std::io::Result<()> {
