@@ -25,6 +25,7 @@ impl Coordinator {
         while let Ok(order) = self.orders.recv() {
             match order {
                 Order::Snapshot(snapshot) => self.save(disk, *snapshot),
+                Order::CallOffShutdown => self.node.shutdown.call_off(&self.to_cores),
                 Order::Exit => return,
             }
         }

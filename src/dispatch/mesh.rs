@@ -180,6 +180,8 @@ pub struct Release {
     pub unwatch: Option<ClientId>,
     /// The client now waits for its keys of this shard.
     pub wait: Option<KeysAwaited>,
+    /// The shard is given back but stays claimed, while this hold is on.
+    pub seal: Option<u64>,
 }
 
 /// A blocked client, and the keys of one shard that it waits for.

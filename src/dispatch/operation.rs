@@ -87,6 +87,8 @@ pub struct Block {
     pub place: Workplace,
     /// Done first, once all shards are here.
     pub on_all_shards: Option<OnAllShards>,
+    /// The shards stay claimed when they are given back; see [`OnAllShards`].
+    pub seal: Option<u64>,
 }
 
 /// Where a block's commands find their keys.
@@ -329,6 +331,7 @@ impl Engine {
                     shard: grant.shard,
                     unwatch: None,
                     wait: None,
+                    seal: None,
                 };
                 self.send_release(grant.shard_id, release);
             }
@@ -340,6 +343,9 @@ impl Engine {
 
     /// Asks again for operations that were refused; once a turn, so that others get on meanwhile.
     pub(super) fn retry_refused(&mut self) -> bool {
+        if self.locks.is_sealed() {
+            return false;
+        }
         let retries = std::mem::take(&mut self.operations.retries);
         let any = !retries.is_empty();
         retries.into_iter().for_each(|id| self.ask(id));
@@ -389,7 +395,7 @@ impl Engine {
             (spanning.running, spanning.answered) = (true, false);
             let mut block = std::mem::replace(&mut spanning.block, Block::new(Vec::new(), false));
             if let (Some(act), Workplace::Shards(shards)) = (block.on_all_shards.take(), &mut block.place) {
-                act(&mut self.core, shards);
+                block.seal = act(&mut self.core, shards);
             }
             let ended = self.run_block(caller, &mut block, Some(id));
             let spanning = self.operations.spanning(id).expect("it is not removed while it runs");
@@ -465,6 +471,10 @@ impl Engine {
         }
         if outcome.dirty > 0 {
             self.core.count_dirty(outcome.dirty);
+            self.watch_waiting_records();
+        }
+        if outcome.flushed_all {
+            self.flushed_all();
         }
     }
 
@@ -496,6 +506,7 @@ impl Engine {
                         shard: grant.shard,
                         unwatch: check_watch,
                         wait: None,
+                        seal: block.seal,
                     };
                     self.send_release(grant.shard_id, release);
                 }
@@ -579,7 +590,7 @@ impl Engine {
             let here = keys.iter().filter(|key| awaited.contains(&&***key)).cloned().collect();
             (waiter.clone(), here)
         });
-        Release { ticket, scope, entries, changed, shard: None, unwatch, wait }
+        Release { ticket, scope, entries, changed, shard: None, unwatch, wait, seal: None }
     }
 
     fn send_release(&mut self, shard_id: usize, release: Release) {
@@ -724,7 +735,7 @@ impl Engine {
 
 impl Block {
     pub fn new(commands: Vec<(&'static Registered, ArgsBuf)>, is_exec: bool) -> Self {
-        Block { commands, next: 0, is_exec, out: Vec::new(), wait: None, place: Workplace::Own, on_all_shards: None }
+        Block { commands, next: 0, is_exec, out: Vec::new(), wait: None, place: Workplace::Own, on_all_shards: None, seal: None }
     }
 
     /// A watched key has changed: EXEC answers null and runs nothing.
