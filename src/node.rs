@@ -85,6 +85,7 @@ fn start(launch: Launch) -> Result<(), String> {
     assert!(first.is_ok(), "nobody else sets it");
     run_cores(&node, features, listening, orders)?;
     if let Some(path) = pidfile {
+        log::notice("Removing the pid file.");
         let _gone_already = std::fs::remove_file(path);
     }
     log::warning("kvcore is now ready to exit, bye bye...");

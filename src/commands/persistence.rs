@@ -58,7 +58,18 @@ fn bgsave(c: &mut Call<'_>, r: &mut Reply<'_>) -> Result<Action, Error> {
     if c.args.len() > 2 || (c.args.len() == 2 && !c.args.is(1, "schedule")) {
         return Err(Error::Syntax);
     }
-    if !c.core.node.persistence.begin_save(Saving::Background, c.core.now / 1000) {
+    let persistence = &c.core.node.persistence;
+    if c.in_exec {
+        // As Redis, which does not fork in the midst of a transaction: the file shows what all of it has done.
+        let mut rdb = persistence.rdb();
+        if rdb.running.is_some() {
+            return Err(IN_PROGRESS);
+        }
+        rdb.scheduled = true;
+        r.simple("Background saving scheduled");
+        return Ok(Action::Done);
+    }
+    if !persistence.begin_save(Saving::Background, c.core.now / 1000) {
         return Err(IN_PROGRESS);
     }
     log::notice(&format!("Background saving started by pid {}", std::process::id()));

@@ -12,7 +12,7 @@
 //! then the data set is where it was before.
 
 use super::contract::ToCore;
-use super::snapshot::SaveError;
+use super::snapshot::{SaveError, Target};
 use super::{Coordinator, contract::Snapshot};
 use crate::config::Config;
 use crate::config::structures::os_reason;
@@ -275,11 +275,7 @@ impl Coordinator {
         aof.make_directory().map_err(SaveError::Aof)?;
         let base = aof.next_base().map_err(SaveError::Aof)?;
         let temporary = temporary_base();
-        let written = self.write(disk, snapshot, &temporary, &base, true);
-        if let Err(error) = written {
-            let _may_not_exist = disk.remove(&temporary);
-            return Err(error);
-        }
+        self.write(disk, snapshot, Target { temporary: &temporary, path: &base, aof_base: true })?;
         let (temporary, name) = (temporary.display(), file_name(&base));
         log::notice(&format!("Successfully renamed the temporary AOF base file {temporary} into {name}"));
         let disable_gc = self.node.current_config().aof_disable_auto_gc;

@@ -9,8 +9,8 @@ use crossbeam_channel::{Receiver, Sender};
 use kvshard::codec::rdb::Compression;
 use std::path::PathBuf;
 
-/// Pieces of a snapshot on their way to the coordinator, from all cores together.
-pub const PIECES_MAX: usize = 16;
+/// Bytes of a snapshot's pieces on their way to the coordinator, from all cores together: with that many no core sends another one.
+pub const QUEUED_BYTES_MAX: usize = 256 << 10;
 /// Messages on their way to a core; the coordinator waits when there are more.
 pub const INBOX_MAX: usize = 64;
 
@@ -23,6 +23,8 @@ pub enum Order {
         turning_on: bool,
         why: &'static str,
     },
+    /// SHUTDOWN ABORT: those who have asked for the end are told that it does not come.
+    CallOffShutdown,
     /// The node ends: nothing more comes.
     Exit,
 }
@@ -33,6 +35,8 @@ pub struct Snapshot {
     /// The file that it replaces when it is whole. Not used for the base of an append-only file, which the coordinator names.
     pub path: PathBuf,
     pub compression: Compression,
+    /// Microseconds to wait after each key; negative: one microsecond after every so many keys.
+    pub key_delay_us: i32,
     /// The cores' records; each core's last piece says so.
     pub pieces: Receiver<Piece>,
     pub cores: usize,

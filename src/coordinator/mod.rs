@@ -35,6 +35,7 @@ impl Coordinator {
             match order {
                 Order::Snapshot(snapshot) => self.save(disk, *snapshot),
                 Order::OpenSegments { core, turning_on, why } => self.open_segments(disk, core, turning_on, why),
+                Order::CallOffShutdown => self.node.shutdown.call_off(&self.to_cores),
                 Order::Exit => return,
             }
         }

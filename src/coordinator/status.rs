@@ -6,7 +6,7 @@
 use super::contract::{Asker, Piece};
 use crate::persistence::spanning::SegmentSeq;
 use crossbeam_channel::Sender;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
@@ -31,6 +31,12 @@ pub struct Persistence {
     pub saved_changes: AtomicU64,
     /// Keys that the save under way has written.
     pub keys_written: AtomicU64,
+    /// Bytes of pieces that were sent to the coordinator and have not been written.
+    pub queued_bytes: AtomicUsize,
+    /// Bytes of records that may wait in a shard before the node's writes wait too.
+    pub waiting_bytes_max: AtomicUsize,
+    /// Shards with more than that.
+    pub full_shards: AtomicUsize,
     rdb: Mutex<RdbStatus>,
     aof: Mutex<AofStatus>,
 }
@@ -54,11 +60,13 @@ pub struct RdbStatus {
     pub running: Option<Running>,
     /// BGSAVE SCHEDULE is to begin when nothing else is running.
     pub scheduled: bool,
+    /// FLUSHALL wants the file to become empty too, as soon as nothing else is running.
+    pub after_flush: bool,
     /// Seconds since 1970 of the last attempt in the background.
     pub last_try_s: i64,
     /// How long the last background save has taken, seconds; -1: there was none.
     pub last_duration_s: i64,
-    /// Saves that came to their end well.
+    /// Saves that clients and save points have begun.
     pub saves: u64,
     /// Where the cores send their pieces; until each core has its own.
     pub pieces: Option<Sender<Piece>>,
@@ -96,7 +104,15 @@ pub struct Running {
 impl Persistence {
     /// `now_s`: seconds since 1970.
     pub fn new(now_s: i64) -> Self {
-        let rdb = RdbStatus { running: None, scheduled: false, last_try_s: 0, last_duration_s: -1, saves: 0, pieces: None };
+        let rdb = RdbStatus {
+            running: None,
+            scheduled: false,
+            after_flush: false,
+            last_try_s: 0,
+            last_duration_s: -1,
+            saves: 0,
+            pieces: None,
+        };
         Persistence {
             loading: AtomicBool::new(false),
             rdb_failed: AtomicBool::new(false),
@@ -108,6 +124,9 @@ impl Persistence {
             last_save: AtomicI64::new(now_s),
             saved_changes: AtomicU64::new(0),
             keys_written: AtomicU64::new(0),
+            queued_bytes: AtomicUsize::new(0),
+            waiting_bytes_max: AtomicUsize::new(0),
+            full_shards: AtomicUsize::new(0),
             rdb: Mutex::new(rdb),
             aof: Mutex::new(AofStatus { last_duration_s: -1, ..AofStatus::default() }),
         }
@@ -139,11 +158,22 @@ impl Persistence {
         }
         if matches!(saving, Saving::Background) {
             rdb.last_try_s = now_s;
-            rdb.scheduled = false;
         }
+        rdb.after_flush = false;
+        rdb.saves += u64::from(!matches!(saving, Saving::Shutdown));
         rdb.running = Some(Running { saving, began: Instant::now(), keys: 0 });
         self.keys_written.store(0, Ordering::Relaxed);
         self.give_up.store(false, Ordering::Relaxed);
         true
+    }
+
+    /// The whole data set was given up: a background save of it ends without a file, and if `save_anew`, one of the empty data set
+    /// follows.
+    pub fn flushed_all(&self, save_anew: bool) {
+        let mut rdb = self.rdb();
+        if rdb.running.is_some_and(|running| matches!(running.saving, Saving::Background)) {
+            self.give_up.store(true, Ordering::Relaxed);
+        }
+        rdb.after_flush |= save_anew;
     }
 }

@@ -464,8 +464,8 @@ impl Engine {
         }
         if let Some(shard) = self.core.shard.as_ref() {
             let (events, ready) = (shard.has_events(), shard.waiters.has_ready());
-            if outcome.dirty > 0 {
-                self.core.count_dirty(outcome.dirty);
+            if outcome.dirty > 0 || outcome.flushed_all {
+                self.changed(outcome);
             }
             if events {
                 self.publish_events();
@@ -475,6 +475,18 @@ impl Engine {
             }
         }
         slow
+    }
+
+    /// Counts changes, and looks at what they mean for a snapshot.
+    #[inline]
+    fn changed(&mut self, outcome: &Outcome) {
+        self.core.count_dirty(outcome.dirty);
+        if self.core.shard.as_ref().is_some_and(|shard| shard.is_cutting()) {
+            self.watch_waiting_records();
+        }
+        if outcome.flushed_all {
+            self.flushed_all();
+        }
     }
 
     /// Notes a slow command of this core's connection, if that is still there.

@@ -188,6 +188,8 @@ pub struct Release {
     pub logged: Option<Arc<LoggedOperation>>,
     /// The operation waits for this shard's log to be durable.
     pub confirm: Option<OperationId>,
+    /// The shard is given back but stays claimed, while this hold is on.
+    pub seal: Option<u64>,
 }
 
 /// A blocked client, and the keys of one shard that it waits for.

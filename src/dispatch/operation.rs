@@ -103,6 +103,8 @@ pub struct Block {
     pub segments: Option<Vec<Segment>>,
     has_begun: bool,
     log: Option<BlockLog>,
+    /// The shards stay claimed when they are given back; see [`OnAllShards`].
+    pub seal: Option<u64>,
 }
 
 /// Where a block's commands find their keys.
@@ -331,6 +333,7 @@ impl Engine {
                     switch: None,
                     logged: None,
                     confirm: None,
+                    seal: None,
                 };
                 self.send_release(grant.shard_id, release);
             }
@@ -342,6 +345,9 @@ impl Engine {
 
     /// Asks again for operations that were refused; once a turn, so that others get on meanwhile.
     pub(super) fn retry_refused(&mut self) -> bool {
+        if self.locks.is_sealed() {
+            return false;
+        }
         let retries = std::mem::take(&mut self.operations.retries);
         let any = !retries.is_empty();
         retries.into_iter().for_each(|id| self.ask(id));
@@ -406,7 +412,7 @@ impl Engine {
                     }
                 }
                 if let Some(act) = block.on_all_shards.take() {
-                    act(&mut self.core, shards);
+                    block.seal = act(&mut self.core, shards);
                 }
             }
             block.has_begun = true;
@@ -496,6 +502,10 @@ impl Engine {
         }
         if outcome.dirty > 0 {
             self.core.count_dirty(outcome.dirty);
+            self.watch_waiting_records();
+        }
+        if outcome.flushed_all {
+            self.flushed_all();
         }
     }
 
@@ -544,6 +554,7 @@ impl Engine {
                         switch,
                         logged: logged.clone(),
                         confirm,
+                        seal: block.seal,
                     };
                     self.send_release(grant.shard_id, release);
                 }
@@ -640,7 +651,19 @@ impl Engine {
             let here = keys.iter().filter(|key| awaited.contains(&&***key)).cloned().collect();
             (waiter.clone(), here)
         });
-        Release { ticket, scope, entries, changed, shard: None, unwatch, wait, switch: None, logged: None, confirm: None }
+        Release {
+            ticket,
+            scope,
+            entries,
+            changed,
+            shard: None,
+            unwatch,
+            wait,
+            switch: None,
+            logged: None,
+            confirm: None,
+            seal: None,
+        }
     }
 
     fn send_release(&mut self, shard_id: usize, release: Release) {
@@ -712,6 +735,7 @@ impl Block {
             segments: None,
             has_begun: false,
             log: None,
+            seal: None,
         }
     }
 

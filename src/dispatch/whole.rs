@@ -71,6 +71,7 @@ fn run_on_each(shards: &mut [Box<Shard>], merge: Merge, request: shard::Request<
         let mut part = Vec::new();
         let outcome = shard.execute(shard::Request { ..request }, &mut part);
         total.dirty += outcome.dirty;
+        total.flushed_all |= outcome.flushed_all;
         if outcome.failed {
             // All shards refuse alike: the first one's word is enough.
             out.extend_from_slice(&part);

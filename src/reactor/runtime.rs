@@ -395,7 +395,10 @@ impl Runtime {
 
     /// The node ends: writes what is left of the log, sends what is left to send, closes everything.
     fn finish(mut self) -> std::io::Result<()> {
-        self.end_together()?;
+        // After a last save all shards are still claimed, and nobody has anything under way with another.
+        if self.engine.core.node.shutdown.hold() == 0 {
+            self.end_together()?;
+        }
         let until = self.engine.clock.nanos() + LAST_WRITES_NANOS;
         while !self.engine.core.log.is_idle(true) && self.engine.clock.nanos() < until {
             let operation = self.engine.next_log_operation(true);

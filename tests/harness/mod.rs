@@ -8,11 +8,13 @@
 #![allow(dead_code, unused_imports, reason = "each test program uses its own part")]
 
 mod client;
+mod data;
 mod random;
 mod server;
 mod value;
 
 pub use client::{Client, encode};
+pub use data::{DBS, data, digests, fill};
 pub use random::Random;
 pub use server::{Program, Server, kvcore_path};
 pub use value::Value;

@@ -127,6 +127,18 @@ impl Server {
         self.child.id()
     }
 
+    /// Sends the process a signal: `TERM`, `INT` …
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
+        assert!(status.is_ok_and(|status| status.success()), "kill -s {name}");
+    }
+
+    /// Ends the process at once, as the machine's failure would.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("a process of one's own can be killed");
+        let _ = self.child.wait();
+    }
+
     /// What the process has printed.
     pub fn log(&self) -> String {
         let bytes = std::fs::read(self.dir.path().join("out.log")).unwrap_or_default();
