@@ -6,6 +6,7 @@
 use super::status::Saving;
 use crossbeam_channel::{Receiver, Sender};
 use kvshard::codec::rdb::Compression;
+use kvshard::keyspace::load::{LoadFault, LoadRules};
 use std::path::PathBuf;
 
 /// Pieces of a snapshot on their way to the coordinator, from all cores together.
@@ -47,6 +48,35 @@ pub struct Piece {
 pub enum ToCore {
     /// The answer that a client, whose connection was stalled for it, has waited for.
     Reply { to: Asker, reply: Vec<u8> },
+    /// The data set is being loaded.
+    Load(Load),
+}
+
+/// Steps of loading. A core takes them in their order.
+pub enum Load {
+    /// From now on this core only loads.
+    Begin(BeginLoad),
+    /// Records of keys that are this core's, of one database.
+    Records { db: usize, batch: Vec<u8> },
+    /// Answer when everything before is done.
+    Flush,
+    /// The data set is whole. Is answered like [`Load::Flush`].
+    End,
+}
+
+pub struct BeginLoad {
+    pub rules: LoadRules,
+    /// What the shard holds goes first.
+    pub empties: bool,
+    pub reports: Sender<LoadReport>,
+}
+
+/// What a core has to say while it loads.
+pub enum LoadReport {
+    /// It has come to a [`Load::Flush`] or [`Load::End`].
+    Done,
+    /// It has met something that must not be; it does nothing more.
+    Fault(LoadFault),
 }
 
 /// A connection of some core, as someone elsewhere names it.

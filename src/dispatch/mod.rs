@@ -7,6 +7,7 @@ pub mod block;
 pub mod gate;
 pub mod input;
 pub mod lifecycle;
+pub mod loading;
 pub mod locks;
 pub mod mesh;
 pub mod operation;
@@ -53,6 +54,7 @@ pub struct Engine {
     /// The connection's place that the clients' check has come to.
     checked_to: usize,
     snapshot: snapshot::CutStream,
+    loader: loading::Loader,
     /// Commands and reads up to the last cron, and whether memory has been tidied since.
     rest: (u64, bool),
 }
@@ -78,6 +80,7 @@ impl Engine {
             http_warned_ms: 0,
             checked_to: 0,
             snapshot: snapshot::CutStream::default(),
+            loader: loading::Loader::default(),
             rest: (0, true),
         }
     }

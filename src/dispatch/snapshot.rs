@@ -5,6 +5,7 @@
 //! pieces for the moment, the cut waits: clients do not.
 
 use super::Engine;
+use super::loading::LoadBudget;
 use super::operation::Block;
 use crate::config::structures::SavePoint;
 use crate::coordinator::contract::{Order, PIECES_MAX, Piece, Snapshot, ToCore};
@@ -99,9 +100,14 @@ impl Engine {
     /// Acts on what the coordinator has said.
     pub fn read_inbox(&mut self) -> bool {
         let mut any = false;
-        while let Ok(message) = self.core.inbox.try_recv() {
-            any = true;
+        let mut budget = LoadBudget::of_a_turn();
+        while let Some(message) = self.next_message(&budget) {
             match message {
+                ToCore::Load(load) => {
+                    if !self.load(load, &mut budget) {
+                        return any;
+                    }
+                }
                 ToCore::Reply { to, reply } => {
                     let current = self.core.connections.get_mut(to.index).filter(|c| c.generation == to.generation);
                     if let Some(connection) = current {
@@ -111,6 +117,7 @@ impl Engine {
                     }
                 }
             }
+            any = true;
         }
         any
     }
@@ -150,6 +157,12 @@ impl Engine {
         let node = self.core.node.clone();
         let Some(options) = node.shutdown.wanted() else { return };
         if node.shutdown.is_requested() || node.shutdown.holds_writes() {
+            return;
+        }
+        if node.persistence.loading.load(Ordering::Relaxed) {
+            // What is half there must not take the place of what is on disk.
+            node.shutdown.request();
+            self.mesh.ring_all();
             return;
         }
         let ShutdownOptions { save, no_save, .. } = options;
