@@ -6,6 +6,7 @@ use crate::config::command_line::Launch;
 use crate::config::load::LoadError;
 use crate::coordinator::Coordinator;
 use crate::coordinator::contract::{INBOX_MAX, Order, ToCore, ToCores};
+use crate::coordinator::loading;
 use crate::coordinator::status::Persistence;
 use crate::core::counters::Counters;
 use crate::core::log::Log;
@@ -220,13 +221,14 @@ fn run_cores(node: &Arc<Node>, features: Features, listening: Arc<Listening>, or
     all.sort_by_key(|&(id, _)| id);
     let bells = Arc::new(all.into_iter().map(|(_, wake)| Doorbell::new(wake)).collect::<Vec<_>>());
     node.startup_memory.store(memory::used(), Ordering::Relaxed);
+    let may_load = loading::is_expected(&node.current_config());
+    node.persistence.loading.store(may_load, Ordering::SeqCst);
     let mut listening = Some(listening);
     for (mesh, assign) in meshes(node.cores, bells.clone()).into_iter().zip(&assignments) {
         let listening = listening.take();
         assign.send(Assignment { mesh, listening }).map_err(|_| "a core ended before it began".to_owned())?;
     }
     log::notice(&format!("Server initialized: {} cores, {} commands", node.cores, node.registry.len()));
-    log::notice("Ready to accept connections");
     let to_ring = bells.clone();
     let to_cores = ToCores::new(inboxes, Box::new(move |core| to_ring[core].ring_from_outside()));
     let coordinator = Coordinator { node: node.clone(), orders, to_cores, aof: None };
@@ -234,8 +236,7 @@ fn run_cores(node: &Arc<Node>, features: Features, listening: Arc<Listening>, or
         .name("kvcore-coord".into())
         .spawn(move || -> Result<(), String> {
             let mut disk = RingDisk::new(&features).map_err(|error| format!("coordinator: {error}"))?;
-            coordinator.run(&mut disk);
-            Ok(())
+            coordinator.run(&mut disk)
         })
         .map_err(|error| error.to_string())?;
     let to_wake = bells.clone();
@@ -284,6 +285,7 @@ fn new_core(id: usize, node: &Arc<Node>, hasher: KeyHasher, seed: u64, inbox: Re
         inbox,
         to_save: Vec::new(),
         to_rewrite: false,
+        loading: false,
     };
     core.apply_config(config);
     core

@@ -2,7 +2,8 @@
 
 mod harness;
 
-use harness::{DBS, Server, Value, data, digests, fill, kvcore_path};
+use harness::data::{DBS, data, digests, fill};
+use harness::{Server, Value, kvcore_path};
 use kvshard::Settings;
 use kvshard::codec::rdb::file::{Checksum, End, Event, FileReader, FileWriter, Preamble};
 use kvshard::codec::{Compression, ValueLimits};

@@ -360,6 +360,11 @@ impl<'s> Exec<'s> {
         self.live(key).is_some() && self.shard.dbs[self.db].set_expiry(key, expiry)
     }
 
+    /// Whether a key given this time is to be removed at once. Not while the data set is loaded: what follows may still need it.
+    pub fn is_past(&self, at_ms: i64) -> bool {
+        at_ms <= self.now && !self.settings().loading
+    }
+
     /// The access clock of a key: seconds since the last access under LRU policies, the counter under LFU ones.
     pub fn access(&mut self, key: &Key<'_>) -> Option<u32> {
         self.live(key).map(Entry::access)

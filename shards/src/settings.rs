@@ -22,6 +22,8 @@ pub struct Settings {
     pub active_expire_effort: u32,
     /// DEBUG SET-ACTIVE-EXPIRE.
     pub active_expire: bool,
+    /// The data set is being loaded: nothing expires, and a time that has passed is kept as any other.
+    pub loading: bool,
     pub sanitize_dump_payload: bool,
     /// Values are always freed in slices; these only choose between DEL and UNLINK as what followers and the log are told.
     pub lazyfree_lazy_expire: bool,
@@ -49,6 +51,7 @@ impl Default for Settings {
             notify: NotifyFlags(0),
             active_expire_effort: 1,
             active_expire: true,
+            loading: false,
             sanitize_dump_payload: false,
             lazyfree_lazy_expire: false,
             lazyfree_lazy_eviction: false,

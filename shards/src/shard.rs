@@ -217,7 +217,7 @@ impl Shard {
 
     #[inline]
     pub(crate) fn is_expired(&self, expiry: Option<i64>, now: i64) -> bool {
-        expiry.is_some_and(|at_ms| now > at_ms)
+        expiry.is_some_and(|at_ms| now > at_ms) && !self.settings.loading
     }
 
     /// Removes a key whose time is up.

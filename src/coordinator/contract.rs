@@ -7,6 +7,7 @@ use super::status::Saving;
 use crate::core::log::Segment;
 use crossbeam_channel::{Receiver, Sender};
 use kvshard::codec::rdb::Compression;
+use kvshard::keyspace::load::{LoadFault, LoadRules};
 use std::path::PathBuf;
 
 /// Bytes of a snapshot's pieces on their way to the coordinator, from all cores together: with that many no core sends another one.
@@ -62,6 +63,35 @@ pub enum ToCore {
     Append { segment: Box<Segment>, done: Sender<()> },
     /// What was asked for, in the order in which it was; or why not.
     Segments(Result<Vec<Segment>, String>),
+    /// The data set is being loaded.
+    Load(Load),
+}
+
+/// Steps of loading. A core takes them in their order.
+pub enum Load {
+    /// From now on this core only loads.
+    Begin(BeginLoad),
+    /// Records of keys that are this core's, of one database.
+    Records { db: usize, batch: Vec<u8> },
+    /// Answer when everything before is done.
+    Flush,
+    /// The data set is whole. Is answered like [`Load::Flush`].
+    End,
+}
+
+pub struct BeginLoad {
+    pub rules: LoadRules,
+    /// What the shard holds goes first.
+    pub empties: bool,
+    pub reports: Sender<LoadReport>,
+}
+
+/// What a core has to say while it loads.
+pub enum LoadReport {
+    /// It has come to a [`Load::Flush`] or [`Load::End`].
+    Done,
+    /// It has met something that must not be; it does nothing more.
+    Fault(LoadFault),
 }
 
 /// A connection of some core, as someone elsewhere names it.

@@ -1,19 +1,24 @@
-//! The coordinator: a thread of its own for what is the whole node's and not a shard's. So far it writes snapshots.
+//! The coordinator: a thread of its own for what is the whole node's and not a shard's. It loads the data set at the start, and
+//! writes snapshots.
 //!
 //! It may wait for a disk as long as that takes. The cores send it what their shards' cuts bring, and never wait for it: a core
 //! whose piece finds the queue full goes on serving clients, and with its cut later.
 
 pub mod aof;
 pub mod contract;
+pub mod loading;
 pub mod snapshot;
 pub mod status;
 
 use crate::core::shared::Node;
+use crate::observe::log;
 use crate::persistence::disk::FileLayer;
 use aof::Aof;
 use contract::{Order, ToCores};
 use crossbeam_channel::Receiver;
+use loading::{LoadError, Loaded};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 pub struct Coordinator {
     pub node: Arc<Node>,
@@ -24,20 +29,38 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// Carries out orders until the node ends.
-    pub fn run(mut self, disk: &mut impl FileLayer) {
-        if self.node.current_config().appendonly
-            && let Err(error) = self.begin_appending(disk, crate::persistence::manifest::Manifest::default())
-        {
-            crate::observe::log::warning(&error);
+    /// Loads the data set, then carries out orders until the node ends. An error, a sentence for the user, ends the node.
+    pub fn run(mut self, disk: &mut impl FileLayer) -> Result<(), String> {
+        let loaded = self.start(disk);
+        if loaded.is_err() {
+            self.node.shutdown.request();
+            (0..self.to_cores.cores()).for_each(|core| self.to_cores.wake(core));
+        }
+        match loaded {
+            Ok(()) => {}
+            Err(LoadError::NodeEnds) => return Ok(()),
+            Err(LoadError::Fatal(message)) => return Err(message),
         }
         while let Ok(order) = self.orders.recv() {
             match order {
                 Order::Snapshot(snapshot) => self.save(disk, *snapshot),
                 Order::OpenSegments { core, turning_on, why } => self.open_segments(disk, core, turning_on, why),
                 Order::CallOffShutdown => self.node.shutdown.call_off(&self.to_cores),
-                Order::Exit => return,
+                Order::Exit => break,
             }
         }
+        Ok(())
+    }
+
+    /// What comes before the first order.
+    fn start(&mut self, disk: &mut impl FileLayer) -> Result<(), LoadError> {
+        let Loaded { manifest, next_operation } = self.load(disk)?;
+        self.node.persistence.next_operation.store(next_operation.0, Ordering::Relaxed);
+        if self.node.current_config().appendonly {
+            self.begin_appending(disk, manifest).map_err(LoadError::Fatal)?;
+        }
+        self.node.persistence.loading.store(false, Ordering::SeqCst);
+        log::notice("Ready to accept connections");
+        Ok(())
     }
 }

@@ -37,8 +37,27 @@ pub struct Persistence {
     pub waiting_bytes_max: AtomicUsize,
     /// Shards with more than that.
     pub full_shards: AtomicUsize,
+    pub load: LoadProgress,
     rdb: Mutex<RdbStatus>,
     aof: Mutex<AofStatus>,
+}
+
+/// How far loading has come, and what the last load has brought.
+#[derive(Debug, Default)]
+pub struct LoadProgress {
+    /// Seconds since 1970.
+    pub began_s: AtomicI64,
+    /// Bytes of all files, and of what has been read of them.
+    pub total_bytes: AtomicU64,
+    pub read_bytes: AtomicU64,
+    /// Memory in use when the RDB file was written, as it says.
+    pub rdb_used_memory: AtomicU64,
+    /// Keys of RDB files.
+    pub keys_loaded: AtomicU64,
+    pub keys_expired: AtomicU64,
+    pub empty_skipped: AtomicU64,
+    /// Bytes of records and commands that the cores are through with.
+    pub applied_bytes: AtomicU64,
 }
 
 /// Who has asked for a save.
@@ -127,6 +146,7 @@ impl Persistence {
             queued_bytes: AtomicUsize::new(0),
             waiting_bytes_max: AtomicUsize::new(0),
             full_shards: AtomicUsize::new(0),
+            load: LoadProgress::default(),
             rdb: Mutex::new(rdb),
             aof: Mutex::new(AofStatus { last_duration_s: -1, ..AofStatus::default() }),
         }
@@ -148,6 +168,17 @@ impl Persistence {
 
     pub fn aof(&self) -> MutexGuard<'_, AofStatus> {
         self.aof.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Loading begins.
+    pub fn begin_load(&self, now_s: i64, total_bytes: u64) {
+        let LoadProgress { began_s, total_bytes: total, read_bytes, .. } = &self.load;
+        let LoadProgress { rdb_used_memory, keys_loaded, keys_expired, empty_skipped, applied_bytes, .. } = &self.load;
+        began_s.store(now_s, Ordering::Relaxed);
+        total.store(total_bytes, Ordering::Relaxed);
+        for figure in [read_bytes, rdb_used_memory, keys_loaded, keys_expired, empty_skipped, applied_bytes] {
+            figure.store(0, Ordering::Relaxed);
+        }
     }
 
     /// Claims the one save that may run at a time; false if one does.

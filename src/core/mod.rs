@@ -23,6 +23,7 @@ use counters::Counters;
 use crossbeam_channel::Receiver;
 use hashbrown::HashMap;
 use kvshard::keyspace::ClientId;
+use kvshard::settings::NotifyFlags;
 use kvshard::shard::Stats;
 use kvshard::{Settings, Shard};
 use log::Log;
@@ -74,6 +75,8 @@ pub struct Core {
     pub log: Log,
     /// What the coordinator has to say.
     pub inbox: Receiver<ToCore>,
+    /// This core takes part in loading the data set: nothing expires and no keyspace event is published.
+    pub loading: bool,
     /// Saves that were ordered here and wait for the instant of their cut.
     pub to_save: Vec<Saving>,
     /// A rewrite of the append-only file was ordered here.
@@ -229,9 +232,19 @@ impl Core {
         }
     }
 
+    /// The data set begins or ends to be loaded.
+    pub fn set_loading(&mut self, loading: bool) {
+        self.loading = loading;
+        self.apply_config(self.config.clone());
+    }
+
     /// Applies a new configuration to what this core keeps of it.
     pub fn apply_config(&mut self, config: Arc<Config>) {
-        let settings = shared::shard_settings(&config);
+        let mut settings = shared::shard_settings(&config);
+        if self.loading {
+            settings.loading = true;
+            settings.notify = NotifyFlags::default();
+        }
         if let Some(shard) = &mut self.shard {
             shard.settings = Settings { active_expire: shard.settings.active_expire, ..settings.clone() };
         }

@@ -263,6 +263,7 @@ pub fn shard_settings(config: &Config) -> Settings {
         notify: notify_flags(config.notify_keyspace_events),
         active_expire_effort: config.active_expire_effort,
         active_expire: true,
+        loading: false,
         sanitize_dump_payload: true,
         lazyfree_lazy_expire: config.lazyfree_lazy_expire,
         lazyfree_lazy_eviction: config.lazyfree_lazy_eviction,

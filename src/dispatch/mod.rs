@@ -8,6 +8,7 @@ pub mod gate;
 pub mod gather;
 pub mod input;
 pub mod lifecycle;
+pub mod loading;
 pub mod locks;
 pub mod log;
 pub mod mesh;
@@ -60,6 +61,7 @@ pub struct Engine {
     awaiting_segments: VecDeque<log::AwaitingSegments>,
     /// Logging is being switched off.
     turning_off: bool,
+    loader: loading::Loader,
     rest: Rest,
 }
 
@@ -96,6 +98,7 @@ impl Engine {
             awaiting_segments: VecDeque::new(),
             turning_off: false,
             rest: Rest { processed: 0, tidied: true },
+            loader: loading::Loader::default(),
         }
     }
 }

@@ -9,6 +9,7 @@
 //! from then on would not be in the file, and nobody is to be told that it was done.
 
 use super::Engine;
+use super::loading::LoadBudget;
 use super::operation::Block;
 use crate::config::structures::SavePoint;
 use crate::coordinator::contract::{Order, Piece, QUEUED_BYTES_MAX, Snapshot, ToCore};
@@ -135,8 +136,8 @@ impl Engine {
     /// Acts on what the coordinator has said.
     pub fn read_inbox(&mut self) -> bool {
         let mut any = false;
-        while let Ok(message) = self.core.inbox.try_recv() {
-            any = true;
+        let mut budget = LoadBudget::of_a_turn();
+        while let Some(message) = self.next_message(&budget) {
             match message {
                 ToCore::Append { segment, done } => {
                     self.core.log.switch(Some(*segment), self.core.config.aof_timestamp_enabled);
@@ -144,6 +145,11 @@ impl Engine {
                     drop(done);
                 }
                 ToCore::Segments(opened) => self.segments_opened(opened),
+                ToCore::Load(load) => {
+                    if !self.load(load, &mut budget) {
+                        return any;
+                    }
+                }
                 ToCore::Reply { to, reply } => {
                     let current = self.core.connections.get_mut(to.index).filter(|c| c.generation == to.generation);
                     if let Some(connection) = current {
@@ -153,6 +159,7 @@ impl Engine {
                     }
                 }
             }
+            any = true;
         }
         any
     }

@@ -1,4 +1,4 @@
-//! Values of every type and encoding, as commands that make them.
+//! Data of every type and encoding, and what two servers that hold the same have in common.
 
 use super::Server;
 
@@ -64,7 +64,7 @@ pub fn data() -> Vec<Vec<Vec<u8>>> {
     commands
 }
 
-/// Puts all of [`data`] into each of [`DBS`].
+/// Puts the data into a server.
 pub fn fill(server: &Server) {
     let mut client = server.client();
     for db in DBS {

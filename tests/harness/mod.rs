@@ -8,7 +8,7 @@
 #![allow(dead_code, unused_imports, reason = "each test program uses its own part")]
 
 mod client;
-mod data;
+pub mod data;
 mod random;
 mod server;
 mod value;

@@ -3,7 +3,7 @@
 use super::{Client, PATIENCE, Value};
 use std::fs::File;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -42,7 +42,16 @@ impl Server {
         Server::start(Program::Redis, extra)
     }
 
+    /// kvcore on files that take a while to load: it answers, with -LOADING.
+    pub fn kvcore_that_loads(cores: usize, extra: &[&str]) -> Server {
+        Server::start_until(Program::Kvcore { cores }, extra, true)
+    }
+
     pub fn start(program: Program, extra: &[&str]) -> Server {
+        Server::start_until(program, extra, false)
+    }
+
+    fn start_until(program: Program, extra: &[&str], may_load: bool) -> Server {
         for _ in 0..ATTEMPTS {
             let dir = tempfile::Builder::new().prefix("kvcore-test-").tempdir().expect("a temporary directory");
             let port = free_port();
@@ -70,7 +79,7 @@ impl Server {
                 .stderr(log);
             let child = command.spawn().unwrap_or_else(|error| panic!("{program:?}: {error}"));
             let mut server = Server { program, port, dir, child };
-            if server.becomes_ready() {
+            if server.becomes_ready(may_load) {
                 return server;
             }
             let log = server.log();
@@ -80,7 +89,7 @@ impl Server {
     }
 
     /// Waits for the answer to PING; false when the process has ended.
-    fn becomes_ready(&mut self) -> bool {
+    fn becomes_ready(&mut self, may_load: bool) -> bool {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Ok(Some(_)) = self.child.try_wait() {
@@ -91,8 +100,9 @@ impl Server {
                 && let Ok(reply) = client.try_message()
             {
                 // Without a password it is this process and no other that must have answered.
+                let loads = reply.is_error() && reply.text().starts_with("LOADING");
                 let needs_password = reply.is_error();
-                if needs_password || self.is_process(&mut client) {
+                if (may_load || !loads) && (needs_password || self.is_process(&mut client)) {
                     return true;
                 }
             }
@@ -137,6 +147,32 @@ impl Server {
     pub fn kill(&mut self) {
         self.child.kill().expect("a process of one's own can be killed");
         let _ = self.child.wait();
+    }
+
+    /// Runs a kvcore in this directory that is expected to end by itself; its exit code and what it printed.
+    pub fn kvcore_to_its_end(dir: &Path, cores: usize, extra: &[&str]) -> (Option<i32>, String) {
+        let log = File::create(dir.join("end.log")).expect("a log file");
+        let mut child = Command::new(kvcore_path())
+            .args(["--cores", &cores.to_string(), "--port", "0", "--unixsocket", "end.sock", "--save", "", "--dir"])
+            .arg(dir)
+            .args(extra)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a second handle of the log"))
+            .stderr(log)
+            .spawn()
+            .expect("kvcore starts");
+        let deadline = Instant::now() + PATIENCE;
+        let code = loop {
+            if let Some(status) = child.try_wait().expect("the state of a child") {
+                break status.code();
+            }
+            if Instant::now() > deadline {
+                let _ended = (child.kill(), child.wait());
+                panic!("kvcore did not end:\n{}", std::fs::read_to_string(dir.join("end.log")).unwrap_or_default());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        (code, String::from_utf8_lossy(&std::fs::read(dir.join("end.log")).unwrap_or_default()).into_owned())
     }
 
     /// What the process has printed.

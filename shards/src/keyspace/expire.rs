@@ -72,7 +72,7 @@ impl Shard {
     /// Removes expired keys of all databases within `budget`, beginning where the last call ended.
     pub fn expire_cycle(&mut self, now: i64, budget: CycleBudget) -> CycleReport {
         let mut report = CycleReport::default();
-        if !self.settings.active_expire {
+        if !self.settings.active_expire || self.settings.loading {
             return report;
         }
         let effort = self.settings.active_expire_effort.clamp(1, EFFORT_MAX);

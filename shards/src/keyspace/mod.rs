@@ -5,6 +5,7 @@ pub mod db;
 pub mod entry;
 pub mod evict;
 pub mod expire;
+pub mod load;
 pub mod serve;
 pub mod slot;
 pub mod waiters;

@@ -3,7 +3,7 @@
 use super::figures::{CpuTime, Figures};
 use super::{human, lines, ratio, yes};
 use crate::config::{Directive, REDIS_VERSION};
-use crate::coordinator::status::Saving;
+use crate::coordinator::status::{LoadProgress, Saving};
 use crate::core::shared::PerCore;
 use crate::observe::{clock, memory};
 use std::ffi::CStr;
@@ -175,8 +175,8 @@ pub fn persistence(f: &Figures, text: &mut String) {
         "rdb_current_bgsave_time_sec" => running.map_or(-1, |running| running.began.elapsed().as_secs() as i64),
         "rdb_saves" => rdb.saves,
         "rdb_last_cow_size" => 0,
-        "rdb_last_load_keys_expired" => 0,
-        "rdb_last_load_keys_loaded" => 0,
+        "rdb_last_load_keys_expired" => persistence.load.keys_expired.load(Ordering::Relaxed),
+        "rdb_last_load_keys_loaded" => persistence.load.keys_loaded.load(Ordering::Relaxed),
         "aof_enabled" => u8::from(f.config.appendonly),
         "aof_rewrite_in_progress" => u8::from(rewriting.is_some()),
         "aof_rewrite_scheduled" => u8::from(aof.scheduled),
@@ -205,6 +205,28 @@ pub fn persistence(f: &Figures, text: &mut String) {
             "aof_delayed_fsync" => sum(|core| &core.log_delays),
         );
     }
+    if persistence.loading.load(Ordering::Relaxed) {
+        loading(&persistence.load, text);
+    }
+}
+
+/// How far loading has come.
+fn loading(progress: &LoadProgress, text: &mut String) {
+    let [total, read, used_memory] =
+        [&progress.total_bytes, &progress.read_bytes, &progress.rdb_used_memory].map(|figure| figure.load(Ordering::Relaxed));
+    let began_s = progress.began_s.load(Ordering::Relaxed);
+    let elapsed_s = clock::wall_ms() / 1000 - began_s;
+    let left = total.saturating_sub(read);
+    // As Redis: a second is as good a guess as any when nothing is known yet.
+    let eta_s = if elapsed_s <= 0 { 1 } else { elapsed_s as u64 * left / (read + 1) };
+    lines!(text,
+        "loading_start_time" => began_s,
+        "loading_total_bytes" => total,
+        "loading_rdb_used_mem" => used_memory,
+        "loading_loaded_bytes" => read,
+        "loading_loaded_perc" => format!("{:.2}", 100.0 * read as f64 / total.max(1) as f64),
+        "loading_eta_seconds" => eta_s,
+    );
 }
 
 pub fn replication(f: &Figures, text: &mut String) {

@@ -147,7 +147,7 @@ fn swapdb(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
 
 impl Shard {
     /// Empties a database and tells the watchers of its keys; returns how many keys it had.
-    fn flush(&mut self, db: usize) -> usize {
+    pub fn flush(&mut self, db: usize) -> usize {
         let emptied = self.dbs[db].replace_by_empty();
         let hasher = &self.hasher;
         // A key that had expired before it was watched has not changed by being removed.

@@ -179,7 +179,7 @@ fn restore(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     let expiry = (ttl_ms != 0).then(|| ttl_ms.wrapping_add(base_ms));
     let replaced = options.replace && x.delete_even_expired(&key);
     r.ok();
-    if expiry.is_some_and(|at_ms| at_ms <= x.now) {
+    if expiry.is_some_and(|at_ms| x.is_past(at_ms)) {
         if replaced {
             x.changed(&key);
             x.effect(&[b"DEL", key.bytes]);

@@ -205,7 +205,7 @@ fn set_expiry(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>, unit: Unit, base
     if !allowed {
         return Ok(());
     }
-    if at_ms <= x.now {
+    if x.is_past(at_ms) {
         x.delete(&key);
         x.changed(&key);
         x.effect(&[deletion(x.settings().lazyfree_lazy_expire), key.bytes]);

@@ -148,7 +148,7 @@ fn getex(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
         }
     }
     match (expiry?, options.expiry) {
-        (Some(at_ms), Some(given)) if given.is_absolute() && at_ms <= x.now => {
+        (Some(at_ms), Some(given)) if given.is_absolute() && x.is_past(at_ms) => {
             let lazy = x.settings().lazyfree_lazy_expire;
             delete_read(x, &key, lazy);
         }

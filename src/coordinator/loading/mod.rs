@@ -1,0 +1,202 @@
+//! Loading the data set: what to load, and the way from the files to the cores.
+//!
+//! One thread reads, checks and cuts; the cores decode and install. Records of an RDB go to their owners in batches, through the
+//! cores' bounded inboxes; commands of an append-only file go to the first core, which runs them as a client's (a client without a socket runs them there).
+//! Until all of it is done the node answers -LOADING.
+//!
+//! Refuses to guess: whatever is not as it should be ends the node, with one sentence that says what and where.
+//!
+//! Memory: a chunk of the file, a batch for each core, and [`WINDOW_BYTES`] on the way to the cores, or one record or command if
+//! that is larger. Annotations of an append-only file cost more.
+
+mod leftovers;
+mod rdb;
+mod source;
+
+use super::Coordinator;
+use super::contract::{BeginLoad, Load, LoadReport, ToCore, ToCores};
+use crate::config::Config;
+use crate::core::shared::Node;
+use crate::observe::{clock, log};
+use crate::persistence::disk::FileLayer;
+use crate::persistence::manifest::Manifest;
+use crate::persistence::spanning::OperationId;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use kvshard::keyspace::load::LoadRules;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// Bytes on their way to the cores, all together, above which reading waits.
+const WINDOW_BYTES: u64 = 16 << 20;
+/// How often a wait looks whether the node ends.
+const LOOK: Duration = Duration::from_millis(20);
+/// How often a full window is looked at: the cores need several milliseconds for what is in it.
+const WINDOW_LOOK: Duration = Duration::from_micros(200);
+/// Delays of single keys are added up to this.
+const DELAY_MIN: Duration = Duration::from_millis(1);
+/// How often the log tells how far loading has come.
+const TELL: Duration = Duration::from_secs(10);
+
+/// What the start has found on disk and brought into memory.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// The files of the append-only directory, also when they were not loaded (`appendonly no`).
+    pub manifest: Manifest,
+    /// The first id that no operation over several segments has.
+    pub next_operation: OperationId,
+}
+
+/// Why there is no data set.
+#[derive(Debug)]
+pub enum LoadError {
+    /// Somebody wants the node to end before it has begun.
+    NodeEnds,
+    /// A sentence for the user.
+    Fatal(String),
+}
+
+/// Whether clients are to be told from the first moment that the node loads.
+pub fn is_expected(config: &Config) -> bool {
+    config.appendonly || config.dbfilename.path().exists()
+}
+
+impl Coordinator {
+    /// Loads what the configuration says.
+    pub(super) fn load(&self, disk: &mut impl FileLayer) -> Result<Loaded, LoadError> {
+        let config = self.node.current_config();
+        leftovers::remove(disk, Path::new("."));
+        if config.appendonly {
+            log::warning("appendonly yes: the append-only file is not loaded yet");
+        } else {
+            let began = Instant::now();
+            if self.load_rdb(config.dbfilename.path(), LoadRules::default(), false)? {
+                log::notice(&format!("DB loaded from disk: {:.3} seconds", began.elapsed().as_secs_f64()));
+            }
+        }
+        Ok(Loaded::default())
+    }
+}
+
+/// One load: the way to the cores, and what they say.
+struct Session<'c> {
+    node: &'c Node,
+    to_cores: &'c ToCores,
+    reports: Receiver<LoadReport>,
+    /// Bytes of records and commands sent.
+    sent: u64,
+    /// Bytes of the files before the one that is read.
+    before: u64,
+    told: Instant,
+    delay: Delay,
+}
+
+/// `key-load-delay`, by which tests make loading last.
+struct Delay {
+    /// Nanoseconds for each key.
+    nanos: u64,
+    /// What has not been waited yet.
+    due: Duration,
+}
+
+impl Delay {
+    /// From microseconds for each key or, below zero, keys for each microsecond.
+    fn new(setting: i32) -> Self {
+        let size = u64::from(setting.unsigned_abs());
+        let nanos = if setting >= 0 { size * 1000 } else { 1000 / size };
+        Delay { nanos, due: Duration::ZERO }
+    }
+}
+
+impl<'c> Session<'c> {
+    /// Has every core begin. `bytes`: of all files together.
+    fn begin(coordinator: &'c Coordinator, bytes: u64, rules: LoadRules, empties: bool) -> Self {
+        let Coordinator { node, to_cores, .. } = coordinator;
+        node.persistence.begin_load(clock::wall_ms() / 1000, bytes);
+        let (sender, reports): (Sender<LoadReport>, _) = unbounded();
+        let delay = Delay::new(node.current_config().key_load_delay);
+        for core in 0..to_cores.cores() {
+            let begin = BeginLoad { rules, empties, reports: sender.clone() };
+            to_cores.tell(core, ToCore::Load(Load::Begin(begin)));
+        }
+        Session { node, to_cores, reports, sent: 0, before: 0, told: Instant::now(), delay }
+    }
+
+    /// Sends something of so many bytes, when there is room on the way.
+    fn send(&mut self, core: usize, load: Load, bytes: usize) -> Result<(), LoadError> {
+        let applied = &self.node.persistence.load.applied_bytes;
+        while self.sent - applied.load(Ordering::Relaxed) > WINDOW_BYTES {
+            self.look()?;
+            std::thread::sleep(WINDOW_LOOK);
+        }
+        self.sent += bytes as u64;
+        self.to_cores.tell(core, ToCore::Load(load));
+        Ok(())
+    }
+
+    /// Whether anything forbids to go on.
+    fn look(&self) -> Result<(), LoadError> {
+        if self.node.shutdown.is_requested() {
+            return Err(LoadError::NodeEnds);
+        }
+        match self.reports.try_recv() {
+            Ok(LoadReport::Fault(fault)) => Err(self.faulty(&fault)),
+            _ => Ok(()),
+        }
+    }
+
+    fn faulty(&self, fault: &kvshard::keyspace::load::LoadFault) -> LoadError {
+        LoadError::Fatal(format!("Fatal error loading the DB: {fault}. Exiting."))
+    }
+
+    /// Notes how far the file is read, and tells it from time to time.
+    fn read(&mut self, offset: u64) -> Result<(), LoadError> {
+        let progress = &self.node.persistence.load;
+        let (read, total) = (self.before + offset, progress.total_bytes.load(Ordering::Relaxed));
+        progress.read_bytes.store(read, Ordering::Relaxed);
+        if self.told.elapsed() >= TELL {
+            self.told = Instant::now();
+            log::notice(&format!("Loading the data set: {:.2}% done", 100.0 * read as f64 / total.max(1) as f64));
+        }
+        self.look()
+    }
+
+    /// A key or command more, which ends at this offset.
+    #[inline]
+    fn delay(&mut self, offset: u64) -> Result<(), LoadError> {
+        if self.delay.nanos == 0 {
+            return Ok(());
+        }
+        self.delay.due += Duration::from_nanos(self.delay.nanos);
+        if self.delay.due >= DELAY_MIN {
+            std::thread::sleep(std::mem::take(&mut self.delay.due));
+            self.read(offset)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the cores are through with all that was sent.
+    fn flush(&mut self) -> Result<(), LoadError> {
+        self.all_answer(|| Load::Flush)
+    }
+
+    /// The data set is whole.
+    fn end(self) -> Result<(), LoadError> {
+        self.all_answer(|| Load::End)
+    }
+
+    fn all_answer(&self, step: impl Fn() -> Load) -> Result<(), LoadError> {
+        let cores = self.to_cores.cores();
+        (0..cores).for_each(|core| self.to_cores.tell(core, ToCore::Load(step())));
+        let mut due = cores;
+        while due > 0 {
+            match self.reports.recv_timeout(LOOK) {
+                Ok(LoadReport::Done) => due -= 1,
+                Ok(LoadReport::Fault(fault)) => return Err(self.faulty(&fault)),
+                Err(RecvTimeoutError::Disconnected) => return Err(LoadError::NodeEnds),
+                Err(RecvTimeoutError::Timeout) => self.look()?,
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,64 @@
+//! A file that is read from its beginning to its end, in large chunks.
+
+use super::LoadError;
+use crate::config::structures::os_reason;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// Bytes that are read at once.
+const CHUNK_BYTES: usize = 1 << 20;
+
+pub struct Source {
+    file: File,
+    /// For the log.
+    pub path: PathBuf,
+    /// What is read of it: the file as long as it was when it was opened, or less.
+    pub len: u64,
+    chunk: Vec<u8>,
+    /// Bytes of the chunk that were used.
+    used: usize,
+    /// Bytes read.
+    at: u64,
+}
+
+impl Source {
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let len = file.metadata()?.len();
+        Ok(Source { file, path: path.to_owned(), len, chunk: Vec::new(), used: 0, at: 0 })
+    }
+
+    /// Bytes of the file up to the end of the chunk.
+    pub fn offset(&self) -> u64 {
+        self.at
+    }
+
+    /// What was left of the chunk, else the next one; empty at the end.
+    pub fn next(&mut self) -> Result<&[u8], LoadError> {
+        if self.used < self.chunk.len() {
+            return Ok(&self.chunk[std::mem::replace(&mut self.used, self.chunk.len())..]);
+        }
+        self.chunk.resize(CHUNK_BYTES, 0);
+        let want = usize::try_from(self.len - self.at).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
+        let len = loop {
+            match self.file.read(&mut self.chunk[..want]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(len) => break len,
+                Err(error) => {
+                    let (path, reason) = (self.path.display(), os_reason(&error));
+                    return Err(LoadError::Fatal(format!("Unrecoverable error reading the file {path}: {reason}")));
+                }
+            }
+        };
+        self.chunk.truncate(len);
+        self.used = len;
+        self.at += len as u64;
+        Ok(&self.chunk)
+    }
+
+    /// Gives the last bytes of the chunk back: [`Source::next`] begins with them.
+    pub fn keep(&mut self, bytes: usize) {
+        self.used = self.chunk.len() - bytes;
+    }
+}
