@@ -192,6 +192,27 @@ fn a_full_disk() {
     assert!(log.iter().any(|line| line == "Write error saving DB on disk(rdbSaveRio): No space left on device"), "{log:?}");
 }
 
+/// The cores may not have heard yet that a save has failed when the next one begins: it must have all records all the same.
+#[test]
+fn a_save_at_once_after_one_that_failed_is_whole() {
+    for cores in [1, 2] {
+        let server = Server::kvcore(cores, &OPTIONS);
+        let (mut client, gone) = (server.client(), server.dir.path().join("gone"));
+        ok(&mut client, "DEBUG POPULATE 50000");
+        for _round in 0..8 {
+            std::fs::create_dir(&gone).expect("a directory");
+            ok(&mut client, &format!("CONFIG SET dir {}", gone.display()));
+            std::fs::remove_dir(&gone).expect("an empty directory");
+            assert_eq!(bgsave(&mut client), "err");
+            ok(&mut client, &format!("CONFIG SET dir {}", server.dir.path().display()));
+            assert_eq!(bgsave(&mut client), "ok");
+            let checked = Command::new("redis-check-rdb").arg(server.dir.path().join("dump.rdb")).output();
+            let text = String::from_utf8_lossy(&checked.expect("redis-check-rdb").stdout).into_owned();
+            assert!(text.contains("[info] 50000 keys read"), "{cores} cores: {text}");
+        }
+    }
+}
+
 /// A disk that has room again is used again without anybody's help: save points try anew, after five seconds.
 #[test]
 fn service_returns_by_itself_when_space_does() {
