@@ -247,7 +247,7 @@ impl Engine {
             return None;
         }
         self.seal();
-        self.core.log.is_pending().then(|| self.core.log.position())
+        self.core.log.awaited()
     }
 
     /// How many bytes of a connection's output may be sent, as [`Engine::hold`] has said; the rest waits.
