@@ -350,11 +350,13 @@ fn crash(policy: &'static str, rounds: u64) {
     println!("KVCORE_SEED={seed}");
     let mut random = Random::new(seed ^ policy.len() as u64);
     let dir = tempfile::Builder::new().prefix("kvcore-test-").tempdir().expect("a temporary directory");
+    let mut crash_options = options(dir.path(), policy);
+    crash_options.extend(["--auto-aof-rewrite-min-size", "2mb"]);
     // The last value sent of each writer, and the one that the last start has found.
     let (mut last, mut held) = ([0; WRITERS], [0; WRITERS]);
     for round in 0..setting("KVCORE_ROUNDS", rounds) {
         let cores = 1 + random.below(4);
-        let server = Server::kvcore(cores, &options(dir.path(), policy));
+        let server = Server::kvcore(cores, &crash_options);
         let progress: Vec<Progress> = (0..WRITERS).map(|_| Progress::default()).collect();
         let (ended, flushes) = (AtomicBool::new(false), random.chance(10));
         let (port, pid) = (server.port, server.process_id());
@@ -378,7 +380,7 @@ fn crash(policy: &'static str, rounds: u64) {
             ended.store(true, Ordering::SeqCst);
         });
         drop(server);
-        let again = Server::kvcore(1 + random.below(4), &options(dir.path(), policy));
+        let again = Server::kvcore(1 + random.below(4), &crash_options);
         let mut client = again.client();
         for (writer, progress) in progress.iter().enumerate() {
             let value = together(&mut client, writer, round);
@@ -399,7 +401,8 @@ fn together(client: &mut Client, writer: usize, round: u64) -> u64 {
     let mut mget = command!["MGET"];
     mget.extend((0..TOGETHER).map(|at| format!("w:{writer}:{at}").into_bytes()));
     let Value::Array(values) = client.command(&mget) else { panic!("MGET answers an array") };
-    let values: Vec<u64> = values.iter().map(|value| value.text().parse().unwrap_or(0)).collect();
+    let number = |value: &Value| if *value == Value::Null { 0 } else { value.text().parse().expect("a number") };
+    let values: Vec<u64> = values.iter().map(number).collect();
     assert!(values.iter().all(|value| *value == values[0]), "round {round}: torn: writer {writer} left {values:?}");
     values[0]
 }
