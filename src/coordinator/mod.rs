@@ -40,6 +40,7 @@ impl Coordinator {
         while let Ok(order) = self.orders.recv() {
             match order {
                 Order::Snapshot(snapshot) => self.save(disk, *snapshot),
+                Order::Reload(reload) => self.reload(reload),
                 Order::Exit => break,
             }
         }

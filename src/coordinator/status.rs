@@ -56,6 +56,18 @@ pub enum Saving {
     Background,
     /// The node ends after it.
     Shutdown,
+    /// DEBUG RELOAD: the file is loaded after it.
+    Reload(Reload),
+}
+
+/// What DEBUG RELOAD asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Reload {
+    pub asker: Asker,
+    /// What is in memory goes first.
+    pub empties: bool,
+    /// Keys of the file take the place of those in memory.
+    pub replaces: bool,
 }
 
 /// What is known of RDB files.

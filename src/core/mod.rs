@@ -10,13 +10,14 @@ pub mod reorder;
 pub mod shared;
 pub mod spare;
 
+use crate::commands::registry::Registered;
 use crate::config::Config;
 use crate::coordinator::contract::ToCore;
 use crate::coordinator::status::Saving;
 use crate::observe::latency::LatencyMonitor;
-use crate::observe::memory;
 use crate::observe::rates::Rates;
 use crate::observe::slowlog::SlowLog;
+use crate::observe::{log, memory};
 use connection::{Connection, Special};
 use counters::Counters;
 use crossbeam_channel::Receiver;
@@ -31,6 +32,9 @@ use slab::Slab;
 use spare::SpareBuffers;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+/// Bytes of an error reply that the log repeats.
+const LOGGED_ERROR_MAX: usize = 4096;
 
 pub struct Core {
     pub id: usize,
@@ -111,8 +115,23 @@ impl Core {
         dirty.store(dirty.load(Ordering::Relaxed) + changes, Ordering::Relaxed);
     }
 
+    /// The connections of clients.
+    pub fn clients(&self) -> impl Iterator<Item = (usize, &Connection)> {
+        self.connections.iter().filter(|(_, connection)| !connection.special.has(Special::LOADER))
+    }
+
     pub fn connection_of(&self, client: ClientId) -> Option<usize> {
         self.by_client.get(&client).copied()
+    }
+
+    /// A command of an append-only file has replied an error, which nobody gets: as in Redis the log tells it.
+    #[cold]
+    pub fn tell_load_error(command: &Registered, reply: &[u8]) {
+        let text = String::from_utf8_lossy(&reply[..reply.len().min(LOGGED_ERROR_MAX)]);
+        let (text, name) = (text.trim_start_matches('-').trim_end(), command.spec.name);
+        log::warning(&format!(
+            "== CRITICAL == This server is sending an error to its AOF-loading-client: '{text}' after processing the command '{name}'"
+        ));
     }
 
     /// Appends an out-of-band message to a connection's output.

@@ -5,6 +5,7 @@ use super::locks::Parked;
 use super::mesh::{Answer, Batch, Item, Origin, Replies, ReplyItem, Request};
 use super::{gate, route};
 use crate::commands::registry::{Plan, Run};
+use crate::core::Core;
 use crate::core::connection::Stall;
 use kvshard::keyspace::waiters::{Wait, Waiter};
 use kvshard::shard;
@@ -149,6 +150,9 @@ impl Engine {
         }
         if outcome.failed {
             self.core.counters.error_reply(&replies.bytes[start..]);
+            if self.core.loading {
+                Core::tell_load_error(item.command, &replies.bytes[start..]);
+            }
         }
         let waits = outcome.wait.map(|wait| (wait, self.add_waiter(item, args, wait)));
         replies.items.push(ReplyItem { origin: item.origin, end: replies.bytes.len() as u32, waits, slow: None });

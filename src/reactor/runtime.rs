@@ -324,14 +324,16 @@ impl Runtime {
             }
             let fd = connection.fd;
             self.engine.connection_ended(index);
-            self.ring.close(fd);
+            if fd >= 0 {
+                self.ring.close(fd);
+            }
         }
     }
 
     /// The node ends: sends what is left to send, closes everything.
     fn finish(mut self) -> std::io::Result<()> {
         self.flush_output();
-        let fds: Vec<RawFd> = self.engine.core.connections.iter().map(|(_, connection)| connection.fd).collect();
+        let fds: Vec<RawFd> = self.engine.core.clients().map(|(_, connection)| connection.fd).collect();
         self.ring.submit_and_wait(Some(Duration::from_millis(1)))?;
         fds.into_iter().for_each(|fd| self.ring.close(fd));
         self.ring.submit();
