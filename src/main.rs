@@ -16,7 +16,6 @@ mod system;
 use std::ffi::OsString;
 use std::io::{BufWriter, Read};
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use config::command_line::{Exit, Invocation, invocation};
 use persistence::check_aof;
@@ -41,9 +40,8 @@ fn main() -> ExitCode {
             ExitCode::from(check_aof::run(&program, &arguments, &mut input, &mut out, persistence::check_rdb::check_preamble))
         }
         Ok(Invocation::CheckRdb(file)) => {
-            let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as i64);
             let mut out = BufWriter::new(std::io::stdout().lock());
-            let is_good = persistence::check_rdb::check_rdb(&file, now_ms, &mut out).unwrap_or(false);
+            let is_good = persistence::check_rdb::check_rdb(&file, observe::clock::wall_ms(), &mut out).unwrap_or(false);
             ExitCode::from(u8::from(!is_good))
         }
         Ok(Invocation::Serve(launch)) => node::serve(*launch),

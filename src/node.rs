@@ -9,8 +9,10 @@ use crate::coordinator::contract::{INBOX_MAX, Order, ToCore, ToCores};
 use crate::coordinator::loading;
 use crate::coordinator::status::Persistence;
 use crate::core::counters::Counters;
+use crate::core::log::Log;
 use crate::core::pubsub::PubSub;
 use crate::core::shared::{Node, Pause, PerCore, Relisten, Shutdown, log_level, shard_settings};
+use crate::core::spare::SpareBuffers;
 use crate::core::{Core, KeyspaceFacts};
 use crate::dispatch::Engine;
 use crate::dispatch::mesh::{Doorbell, Mesh, meshes};
@@ -84,6 +86,7 @@ fn start(launch: Launch) -> Result<(), String> {
     assert!(first.is_ok(), "nobody else sets it");
     run_cores(&node, features, listening, orders)?;
     if let Some(path) = pidfile {
+        log::notice("Removing the pid file.");
         let _gone_already = std::fs::remove_file(path);
     }
     log::warning("kvcore is now ready to exit, bye bye...");
@@ -228,7 +231,7 @@ fn run_cores(node: &Arc<Node>, features: Features, listening: Arc<Listening>, or
     log::notice(&format!("Server initialized: {} cores, {} commands", node.cores, node.registry.len()));
     let to_ring = bells.clone();
     let to_cores = ToCores::new(inboxes, Box::new(move |core| to_ring[core].ring_from_outside()));
-    let coordinator = Coordinator { node: node.clone(), orders, to_cores };
+    let coordinator = Coordinator { node: node.clone(), orders, to_cores, aof: None };
     let coordinator = thread::Builder::new()
         .name("kvcore-coord".into())
         .spawn(move || -> Result<(), String> {
@@ -268,7 +271,7 @@ fn new_core(id: usize, node: &Arc<Node>, hasher: KeyHasher, seed: u64, inbox: Re
         slowlog: SlowLog::default(),
         latency: LatencyMonitor::default(),
         now: clock::wall_ms(),
-        spare_output: crate::core::spare::SpareBuffers::default(),
+        spare_output: SpareBuffers::default(),
         to_flush: Vec::new(),
         to_close: Vec::new(),
         to_receive: Vec::new(),
@@ -278,8 +281,10 @@ fn new_core(id: usize, node: &Arc<Node>, hasher: KeyHasher, seed: u64, inbox: Re
         lent_facts: KeyspaceFacts::default(),
         reset_on_return: false,
         rates: Rates::new(clock::wall_ms()),
+        log: Log::default(),
         inbox,
         to_save: Vec::new(),
+        to_rewrite: false,
         loading: false,
     };
     core.apply_config(config);

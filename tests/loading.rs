@@ -398,7 +398,7 @@ fn a_file_of_before_redis_7_is_moved_into_the_directory() {
             assert!(!dir.path().join(STEM).exists());
             assert_eq!(std::fs::read(dir.path().join("appendonlydir").join(STEM)).expect("moved"), file);
             let manifest = std::fs::read_to_string(dir.path().join(MANIFEST)).expect("the manifest");
-            assert_eq!(manifest, "file appendonly.aof seq 1 type b\n");
+            assert!(manifest.starts_with("file appendonly.aof seq 1 type b\n"), "{manifest}");
             assert_eq!(digest(&Server::kvcore(3, &appending(dir.path(), &[]))), expected, "{what}");
             assert_eq!(digest(&Server::redis(&appending(dir.path(), &[]))), expected, "{what}");
         }

@@ -59,6 +59,8 @@ pub struct Outcome {
     pub wait: Option<Wait>,
     /// An error was replied.
     pub failed: bool,
+    /// The whole data set was given up, so that what is being saved of it is not wanted any more.
+    pub flushed_all: bool,
 }
 
 impl<'s> Exec<'s> {
@@ -407,6 +409,11 @@ impl<'s> Exec<'s> {
     /// Counts changes that are no single key's (FLUSHALL, SWAPDB).
     pub fn count_changes(&mut self, changes: u64) {
         self.outcome.dirty += changes;
+    }
+
+    /// Says that the whole data set was given up.
+    pub fn flushed_all(&mut self) {
+        self.outcome.flushed_all = true;
     }
 
     /// Changes so far in this execution.

@@ -42,6 +42,23 @@ pub fn parse_u64(text: &[u8]) -> Option<u64> {
     }
 }
 
+/// The integer that `text` begins with, as strtol reads it: blanks, a sign, digits; beyond 64 bits the nearest one, as an error.
+/// And how many bytes it takes, none if there is no digit.
+pub fn leading_integer(text: &[u8]) -> (Result<i64, i64>, usize) {
+    let blanks = text.iter().take_while(|byte| byte.is_ascii_whitespace() || **byte == 0x0b).count();
+    let negative = text.get(blanks) == Some(&b'-');
+    let start = blanks + usize::from(matches!(text.get(blanks), Some(b'-' | b'+')));
+    let digits = text[start..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if digits == 0 {
+        return (Ok(0), 0);
+    }
+    let value = text[start..start + digits].iter().try_fold(0i64, |value, digit| {
+        let digit = i64::from(digit - b'0');
+        value.checked_mul(10)?.checked_add(if negative { -digit } else { digit })
+    });
+    (value.ok_or(if negative { i64::MIN } else { i64::MAX }), start + digits)
+}
+
 /// A float as strtod reads it, taking all of `text`: decimal, exponent, hexadecimal, `inf`, `infinity`. `None` for anything
 /// else, for NaN, and for what overflows or vanishes.
 pub fn parse_f64(text: &[u8]) -> Option<f64> {
@@ -136,6 +153,26 @@ pub fn write_g17(out: &mut Vec<u8>, value: f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn leading_integers_are_those_of_strtol() {
+        let cases: [(&[u8], _); 11] = [
+            (b"", (Ok(0), 0)),
+            (b"x", (Ok(0), 0)),
+            (b" -", (Ok(0), 0)),
+            (b"+-1", (Ok(0), 0)),
+            (b"12x", (Ok(12), 2)),
+            (b" \t\x0b+12", (Ok(12), 6)),
+            (b"-007 ", (Ok(-7), 4)),
+            (b"-9223372036854775808", (Ok(i64::MIN), 20)),
+            (b"-9223372036854775809", (Err(i64::MIN), 20)),
+            (b"9223372036854775808!", (Err(i64::MAX), 19)),
+            (b"\r\n5", (Ok(5), 3)),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(leading_integer(text), expected, "{}", text.escape_ascii());
+        }
+    }
 
     #[test]
     fn integers_are_canonical() {

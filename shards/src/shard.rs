@@ -13,6 +13,7 @@ use crate::random::Random;
 use crate::reply::Reply;
 use crate::settings::{EvictionPolicy, NotifyFlags, Settings};
 use crate::value::Object;
+use hashbrown::HashSet;
 
 /// Everything one core owns of the keyspace. It is `Send`: a core lends it to another for work on the whole keyspace.
 pub struct Shard {
@@ -160,14 +161,8 @@ impl Shard {
     /// The keys changed since [`Shard::begin_recording`], with their databases: each once, in the order of their first change.
     pub fn end_recording(&mut self) -> Vec<(usize, Box<[u8]>)> {
         let mut recorded = self.recorded.take().unwrap_or_default();
-        let mut order: Vec<usize> = (0..recorded.len()).collect();
-        order.sort_by(|&a, &b| recorded[a].cmp(&recorded[b]));
-        let mut is_first = vec![true; recorded.len()];
-        for pair in order.windows(2) {
-            is_first[pair[1]] = recorded[pair[0]] != recorded[pair[1]];
-        }
-        let mut keep = is_first.into_iter();
-        recorded.retain(|_| keep.next() == Some(true));
+        let mut seen = HashSet::with_capacity(recorded.len());
+        recorded.retain(|change| seen.insert(change.clone()));
         recorded
     }
 

@@ -19,7 +19,8 @@ pub struct Division<'a> {
     shard: &'a Shard,
     parts: &'a mut [Effects],
     db: usize,
-    changed: &'a [(usize, Box<[u8]>)],
+    /// The keys that the command has changed, sorted; a key may be there more than once.
+    changed: &'a [&'a (usize, Box<[u8]>)],
 }
 
 impl Shard {
@@ -29,23 +30,21 @@ impl Shard {
     /// This shard must be recording (see [`Shard::begin_recording`]).
     pub fn split_effects(&mut self, parts: &mut [Effects]) {
         debug_assert_eq!(parts.len(), usize::from(self.hasher.shards()), "one part for each shard");
+        let recorded = self.recorded.as_deref().unwrap_or_default();
+        let split_until = std::mem::replace(&mut self.split_until, recorded.len());
         if self.effects.is_empty() {
-            self.split_until = self.recorded.as_ref().map_or(0, Vec::len);
             return;
         }
         let mut effects = std::mem::take(&mut self.effects);
-        let mut recorded = self.recorded.take().unwrap_or_default();
-        let changed = recorded.get_mut(self.split_until..).unwrap_or_default();
+        let mut changed: Vec<_> = recorded.iter().skip(split_until).collect();
         changed.sort_unstable();
         parts.iter_mut().for_each(Effects::begin);
         for effect in effects.iter() {
-            Division { shard: self, parts, db: effect.db, changed }.divide(effect);
+            Division { shard: self, parts, db: effect.db, changed: &changed }.divide(effect);
         }
         parts.iter_mut().for_each(Effects::end);
         effects.clear();
-        self.split_until = recorded.len();
         self.effects = effects;
-        self.recorded = Some(recorded);
     }
 }
 

@@ -114,9 +114,6 @@ fn change(node: &Node, pairs: &[(&[u8], &[u8])], context: SetContext) -> Result<
 
 fn take_effect(node: &Node, current: &Config, next: &Config, changed: &[&Directive]) -> Result<(), SetError> {
     let has = |name: &str| changed.iter().any(|directive| directive.name == name);
-    if has("appendonly") && next.appendonly {
-        return Err(SetError::failed("appendonly", not_available("The append-only file")));
-    }
     if has("tls-port") && next.tls_port > 0 {
         return Err(SetError::failed("tls-port", not_available("TLS")));
     }

@@ -1,4 +1,4 @@
-//! Saving by request: SAVE, BGSAVE, LASTSAVE.
+//! Saving by request: SAVE, BGSAVE, BGREWRITEAOF, LASTSAVE.
 //!
 //! The handlers claim the one save that may run and order it; the cut is made when the core comes to it, a moment later.
 
@@ -9,7 +9,7 @@ use kvshard::command::{AclCategory, Arg, ArgFlags, ArgKind, Command};
 use kvshard::{Error, Flags, Group, Reply, Route, Spec};
 use std::sync::atomic::Ordering;
 
-pub static COMMANDS: &[&NodeCommand] = &[&SAVE, &BGSAVE, &LASTSAVE];
+pub static COMMANDS: &[&NodeCommand] = &[&SAVE, &BGSAVE, &BGREWRITEAOF, &LASTSAVE];
 
 const FLAGS: Flags = Flags::ADMIN.with(Flags::NOSCRIPT).with(Flags::NO_ASYNC_LOADING);
 const IN_PROGRESS: Error = Error::Text("ERR Background save already in progress");
@@ -58,12 +58,54 @@ fn bgsave(c: &mut Call<'_>, r: &mut Reply<'_>) -> Result<Action, Error> {
     if c.args.len() > 2 || (c.args.len() == 2 && !c.args.is(1, "schedule")) {
         return Err(Error::Syntax);
     }
-    if !c.core.node.persistence.begin_save(Saving::Background, c.core.now / 1000) {
+    let persistence = &c.core.node.persistence;
+    if c.in_exec {
+        // As Redis, which does not fork in the midst of a transaction: the file shows what all of it has done.
+        let mut rdb = persistence.rdb();
+        if rdb.running.is_some() {
+            return Err(IN_PROGRESS);
+        }
+        rdb.scheduled = true;
+        r.simple("Background saving scheduled");
+        return Ok(Action::Done);
+    }
+    if !persistence.begin_save(Saving::Background, c.core.now / 1000) {
         return Err(IN_PROGRESS);
     }
     log::notice(&format!("Background saving started by pid {}", std::process::id()));
     c.core.to_save.push(Saving::Background);
     r.simple("Background saving started");
+    Ok(Action::Done)
+}
+
+pub static BGREWRITEAOF: NodeCommand = Command {
+    spec: Spec {
+        name: "bgrewriteaof",
+        group: Group::Server,
+        summary: "Begins to rewrite the append-only file.",
+        complexity: "O(1)",
+        arity: 1,
+        flags: FLAGS,
+        route: Route::Node,
+        ..Spec::DEFAULT
+    },
+    run: bgrewriteaof,
+};
+
+fn bgrewriteaof(c: &mut Call<'_>, r: &mut Reply<'_>) -> Result<Action, Error> {
+    let persistence = &c.core.node.persistence;
+    let saving = Saving::Rewrite { first_kept: 0 };
+    if persistence.begin_save(saving, c.core.now / 1000) {
+        log::notice(&format!("Background append only file rewriting started by pid {}", std::process::id()));
+        c.core.to_rewrite = true;
+        r.simple("Background append only file rewriting started");
+        return Ok(Action::Done);
+    }
+    if persistence.rdb().running.is_some_and(|running| matches!(running.saving, Saving::Rewrite { .. })) {
+        return Err(Error::Text("ERR Background append only file rewriting already in progress"));
+    }
+    persistence.aof().scheduled = true;
+    r.simple("Background append only file rewriting scheduled");
     Ok(Action::Done)
 }
 

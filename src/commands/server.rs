@@ -2,6 +2,7 @@
 
 use super::{Action, Call, NodeCommand};
 use crate::config::REDIS_VERSION;
+use crate::coordinator::contract::Order;
 use crate::core::shared::ShutdownOptions;
 use crate::observe::{clock, log};
 use kvshard::command::{AclCategory, Arg, ArgFlags, ArgKind, Command};
@@ -186,12 +187,17 @@ fn shutdown(c: &mut Call<'_>, r: &mut Reply<'_>) -> Result<Action, Error> {
     match ShutdownRequest::parse(c.args.from(1))? {
         ShutdownRequest::Abort if shutdown.wanted().is_none() => Err(Error::Text("ERR No shutdown in progress.")),
         ShutdownRequest::Abort => {
-            c.core.node.persistence.give_up.store(true, Ordering::Relaxed);
+            log::notice("Shutdown manually aborted.");
+            shutdown.abort();
+            if shutdown.hold() != 0 {
+                c.core.node.persistence.give_up.store(true, Ordering::Relaxed);
+            }
+            // If the coordinator is gone, the node has ended already.
+            let _gone = c.core.node.to_coordinator.send(Order::CallOffShutdown);
             r.ok();
             Ok(Action::Done)
         }
         ShutdownRequest::Begin(options) => {
-            log::warning("User requested shutdown...");
             shutdown.want(options, Some(c.asker()));
             Ok(Action::Await)
         }

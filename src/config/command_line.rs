@@ -1,10 +1,10 @@
 //! The command line: what the process was asked to be, from its name and its arguments.
 //!
 //! Owns the two ways of reading arguments. `--help`, `--version`, `--check-system` and `--check-rdb` in first place are clap's;
-//! `--check-aof` in first place, and the names redis-check-aof and redis-check-rdb, are those tools'; anything else is redis-server's
-//! own form, in which a first word without a dash is the file, `-` in first or last place reads
-//! standard input, and `--directive value…` makes a line that is read after both. Nothing is printed and nothing ends here:
-//! [`invocation`] returns a [`Launch`], a check to run, or an [`Exit`].
+//! `--check-aof` in first place, and the names redis-check-aof and redis-check-rdb, are those tools'; anything else is
+//! redis-server's own form, in which a first word without a dash is the file, `-` in first or last place reads standard input,
+//! and `--directive value…` makes a line that is read after both. Nothing is printed and nothing ends here: [`invocation`]
+//! returns a [`Launch`], a check to run, or an [`Exit`].
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -71,12 +71,15 @@ impl From<LoadError> for Exit {
 /// Reads the arguments (the first is the program's name). `input` reads standard input and is called only for `-`.
 pub fn invocation(arguments: &[OsString], input: impl FnOnce() -> std::io::Result<Vec<u8>>) -> Result<Invocation, Exit> {
     let name = arguments.first().map(|name| Path::new(name).file_name().unwrap_or(name)).unwrap_or(OsStr::new("kvcore"));
+    let name = name.to_string_lossy();
     let rest = arguments.get(1..).unwrap_or_default();
-    refuse_other_programs(name, rest)?;
-    if name.to_string_lossy().contains("redis-check-rdb") {
+    if name.contains("redis-sentinel") || rest.iter().any(|argument| argument == "--sentinel") {
+        return Err(Exit::refused(availability::not_available("Sentinel mode")));
+    }
+    if name.contains("redis-check-rdb") {
         return check_rdb(arguments);
     }
-    if name.to_string_lossy().contains("redis-check-aof") {
+    if name.contains("redis-check-aof") {
         return Ok(Invocation::CheckAof { program: arguments[0].clone(), arguments: rest.to_vec() });
     }
     if let [first, rest @ ..] = rest
@@ -111,18 +114,6 @@ fn launch(loaded: Loaded, config_file: Option<PathBuf>) -> Launch {
     }
     let coordinator_cpu = usize::try_from(config.coordinator_cpu).ok();
     Launch { config, config_file, cores, coordinator_cpu, notices, declared }
-}
-
-/// The names and switches under which this binary is to be something it is not yet.
-fn refuse_other_programs(name: &OsStr, arguments: &[OsString]) -> Result<(), Exit> {
-    let name = name.to_string_lossy();
-    let asked = |switch: &str| arguments.iter().any(|argument| argument == switch);
-    let missing = if name.contains("redis-sentinel") || asked("--sentinel") {
-        "Sentinel mode"
-    } else {
-        return Ok(());
-    };
-    Err(Exit::refused(availability::not_available(missing)))
 }
 
 /// The arguments of redis-check-rdb: a file, or a question for the version.

@@ -157,7 +157,7 @@ directives! {
     stop_writes_on_bgsave_error: bool = true, "stop-writes-on-bgsave-error", value();
     sanitize_dump_payload: SanitizeDumpPayload = SanitizeDumpPayload::No, "sanitize-dump-payload",
         value().accepted("every payload is always checked");
-    rdb_key_save_delay: i32 = 0, "rdb-key-save-delay", number(i32::MIN as i128, I32_MAX).hidden().accepted(FOR_TESTS);
+    rdb_key_save_delay: i32 = 0, "rdb-key-save-delay", number(i32::MIN as i128, I32_MAX).hidden();
     key_load_delay: i32 = 0, "key-load-delay", number(i32::MIN as i128, I32_MAX).hidden();
     loading_process_events_interval_bytes: u32 = 2 << 20, "loading-process-events-interval-bytes",
         number(1024, I32_MAX).hidden().accepted(FOR_TESTS);

@@ -4,13 +4,14 @@
 //! woken for it. All of these queues are the control plane: nothing on the path of a command uses them.
 
 use super::status::{Reload, Saving};
+use crate::core::log::Segment;
 use crossbeam_channel::{Receiver, Sender};
 use kvshard::codec::rdb::Compression;
 use kvshard::keyspace::load::{LoadFault, LoadRules};
 use std::path::PathBuf;
 
-/// Pieces of a snapshot on their way to the coordinator, from all cores together.
-pub const PIECES_MAX: usize = 16;
+/// Bytes of a snapshot's pieces on their way to the coordinator, from all cores together: with that many no core sends another one.
+pub const QUEUED_BYTES_MAX: usize = 256 << 10;
 /// Messages on their way to a core; the coordinator waits when there are more.
 pub const INBOX_MAX: usize = 64;
 
@@ -19,6 +20,14 @@ pub enum Order {
     Snapshot(Box<Snapshot>),
     /// Load the RDB file that is there, while the node runs.
     Reload(Reload),
+    /// One new segment for each core, to be sent to the core that asks. `why`: for the log.
+    OpenSegments {
+        core: usize,
+        turning_on: bool,
+        why: &'static str,
+    },
+    /// SHUTDOWN ABORT: those who have asked for the end are told that it does not come.
+    CallOffShutdown,
     /// The node ends: nothing more comes.
     Exit,
 }
@@ -26,9 +35,11 @@ pub enum Order {
 /// A cut was made: what the cores send is to become an RDB file.
 pub struct Snapshot {
     pub saving: Saving,
-    /// The file that it replaces when it is whole.
+    /// The file that it replaces when it is whole. Not used for the base of an append-only file, which the coordinator names.
     pub path: PathBuf,
     pub compression: Compression,
+    /// Microseconds to wait after each key; negative: one microsecond after every so many keys.
+    pub key_delay_us: i32,
     /// The cores' records; each core's last piece says so.
     pub pieces: Receiver<Piece>,
     pub cores: usize,
@@ -50,6 +61,10 @@ pub struct Piece {
 pub enum ToCore {
     /// The answer that a client, whose connection was stalled for it, has waited for.
     Reply { to: Asker, reply: Vec<u8> },
+    /// From now on changes are logged here; nobody is served yet.
+    Append { segment: Box<Segment>, done: Sender<()> },
+    /// What was asked for, in the order in which it was; or why not.
+    Segments(Result<Vec<Segment>, String>),
     /// The data set is being loaded.
     Load(Load),
 }

@@ -4,6 +4,7 @@
 //! It may wait for a disk as long as that takes. The cores send it what their shards' cuts bring, and never wait for it: a core
 //! whose piece finds the queue full goes on serving clients, and with its cut later.
 
+pub mod aof;
 pub mod contract;
 pub mod loading;
 pub mod snapshot;
@@ -12,6 +13,7 @@ pub mod status;
 use crate::core::shared::Node;
 use crate::observe::log;
 use crate::persistence::disk::FileLayer;
+use aof::Aof;
 use contract::{Order, ToCores};
 use crossbeam_channel::Receiver;
 use loading::{LoadError, Loaded};
@@ -22,18 +24,20 @@ pub struct Coordinator {
     pub node: Arc<Node>,
     pub orders: Receiver<Order>,
     pub to_cores: ToCores,
+    /// Once there was anything to append.
+    pub aof: Option<Aof>,
 }
 
 impl Coordinator {
     /// Loads the data set, then carries out orders until the node ends. An error, a sentence for the user, ends the node.
-    pub fn run(self, disk: &mut impl FileLayer) -> Result<(), String> {
+    pub fn run(mut self, disk: &mut impl FileLayer) -> Result<(), String> {
         let loaded = self.start(disk);
         if loaded.is_err() {
             self.node.shutdown.request();
             (0..self.to_cores.cores()).for_each(|core| self.to_cores.wake(core));
         }
         match loaded {
-            Ok(_loaded) => {}
+            Ok(()) => {}
             Err(LoadError::NodeEnds) => return Ok(()),
             Err(LoadError::Fatal(message)) => return Err(message),
         }
@@ -41,6 +45,8 @@ impl Coordinator {
             match order {
                 Order::Snapshot(snapshot) => self.save(disk, *snapshot),
                 Order::Reload(reload) => self.reload(reload),
+                Order::OpenSegments { core, turning_on, why } => self.open_segments(disk, core, turning_on, why),
+                Order::CallOffShutdown => self.node.shutdown.call_off(&self.to_cores),
                 Order::Exit => break,
             }
         }
@@ -48,10 +54,14 @@ impl Coordinator {
     }
 
     /// What comes before the first order.
-    fn start(&self, disk: &mut impl FileLayer) -> Result<Loaded, LoadError> {
-        let loaded = self.load(disk)?;
+    fn start(&mut self, disk: &mut impl FileLayer) -> Result<(), LoadError> {
+        let Loaded { manifest, next_operation } = self.load(disk)?;
+        self.node.persistence.next_operation.store(next_operation.0, Ordering::Relaxed);
+        if self.node.current_config().appendonly {
+            self.begin_appending(disk, manifest).map_err(LoadError::Fatal)?;
+        }
         self.node.persistence.loading.store(false, Ordering::SeqCst);
         log::notice("Ready to accept connections");
-        Ok(loaded)
+        Ok(())
     }
 }

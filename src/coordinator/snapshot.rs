@@ -1,21 +1,24 @@
 //! Writing a snapshot: the cores' records, as they come, into a temporary file, which then takes the place of the old one.
 
 use super::Coordinator;
+use super::aof::{AofError, temporary_base};
 use super::contract::{Piece, Snapshot, ToCore};
 use super::status::Saving;
 use crate::config::REDIS_VERSION;
+use crate::config::structures::os_reason;
 use crate::observe::{clock, log, memory};
-use crate::persistence::disk::{FileLayer, reason};
+use crate::persistence::disk::FileLayer;
 use crossbeam_channel::RecvTimeoutError;
+use kvshard::codec::rdb::Compression;
 use kvshard::codec::rdb::file::{Checksum, FileWriter, Preamble};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Bytes that are written at once.
-const WRITE_BYTES: usize = 1 << 20;
+const WRITE_BYTES: usize = 256 << 10;
 /// Bytes after which the file's data is sent to the disk, so that the end has little left to wait for
 /// (`rdb-save-incremental-fsync`).
 const SYNC_BYTES: u64 = 32 << 20;
@@ -26,59 +29,125 @@ const LOOK: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub enum SaveError {
     Create(PathBuf, io::Error),
-    Write(io::Error),
-    Rename(PathBuf, io::Error),
+    /// With Redis's name for the step.
+    Write(&'static str, io::Error),
+    Rename {
+        from: PathBuf,
+        to: PathBuf,
+        error: io::Error,
+    },
+    Aof(AofError),
     /// FLUSHALL, or the node's end.
     GivenUp,
 }
 
 impl std::fmt::Display for SaveError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let directory = || std::env::current_dir().unwrap_or_default().display().to_string();
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let root = || std::env::current_dir().map_or_else(|_| "unknown".to_owned(), |path| path.display().to_string());
         match self {
-            SaveError::Create(path, error) => {
-                let path = path.display();
-                write!(
-                    f,
-                    "Failed opening the temp RDB file {path} (in server root dir {}) for saving: {}",
-                    directory(),
-                    reason(error)
-                )
-            }
-            SaveError::Write(error) => write!(f, "Write error saving DB on disk: {}", reason(error)),
-            SaveError::Rename(path, error) => write!(
+            SaveError::Create(path, error) => write!(
                 f,
-                "Error moving temp DB file on the final destination {} (in server root dir {}): {}",
-                path.display(),
-                directory(),
-                reason(error)
+                "Failed opening the temp RDB file {} (in server root dir {}) for saving: {}",
+                name(path),
+                root(),
+                os_reason(error)
             ),
-            SaveError::GivenUp => f.write_str("Background saving was given up"),
+            SaveError::Write(step, error) => write!(f, "Write error saving DB on disk({step}): {}", os_reason(error)),
+            SaveError::Rename { from, to, error } => write!(
+                f,
+                "Error moving temp DB file {} on the final destination {} (in server root dir {}): {}",
+                name(from),
+                name(to),
+                root(),
+                os_reason(error)
+            ),
+            SaveError::GivenUp => f.write_str("Saving was given up"),
+            SaveError::Aof(error) => write!(f, "{error}"),
         }
     }
 }
 
 impl Coordinator {
     /// Writes a snapshot, and tells everyone how it went.
-    pub(super) fn save(&self, disk: &mut impl FileLayer, snapshot: Snapshot) {
-        let persistence = &self.node.persistence;
-        let checksum = if self.node.current_config().rdbchecksum { Checksum::On } else { Checksum::Off };
-        let temporary = temporary_name(&snapshot.path);
-        let given_up = || persistence.give_up.load(Ordering::Relaxed);
-        let written = |keys| {
-            persistence.keys_written.fetch_add(keys, Ordering::Relaxed);
+    pub(super) fn save(&mut self, disk: &mut impl FileLayer, snapshot: Snapshot) {
+        let result = match snapshot.saving {
+            Saving::Rewrite { first_kept } => self.write_base(disk, &snapshot, first_kept),
+            _ => self.write_rdb(disk, &snapshot),
         };
-        let result = write(disk, &snapshot, &temporary, checksum, given_up, written);
-        if result.is_err() {
-            let _may_not_exist = disk.remove(&temporary);
-        }
         // From here on the cores find nobody who takes their pieces, and give their cuts up.
         let Snapshot { saving, changes, pieces, .. } = snapshot;
         drop(pieces);
-        self.settle(saving, changes, &result);
+        match saving {
+            Saving::Rewrite { .. } => self.settle_rewrite(disk, &result),
+            _ => self.settle(saving, changes, &result),
+        }
     }
 
-    fn settle(&self, saving: Saving, changes: u64, result: &Result<u64, SaveError>) {
+    fn write_rdb(&self, disk: &mut impl FileLayer, snapshot: &Snapshot) -> Result<(), SaveError> {
+        let temporary = temporary_name(&snapshot.path);
+        self.write(disk, snapshot, Target { temporary: &temporary, path: &snapshot.path, aof_base: false })
+    }
+
+    pub(super) fn write(&self, disk: &mut impl FileLayer, snapshot: &Snapshot, target: Target<'_>) -> Result<(), SaveError> {
+        let persistence = &self.node.persistence;
+        let checksum = if self.node.current_config().rdbchecksum { Checksum::On } else { Checksum::Off };
+        let given_up = || persistence.give_up.load(Ordering::Relaxed);
+        let written = |bytes, keys| {
+            persistence.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            persistence.keys_written.fetch_add(keys, Ordering::Relaxed);
+        };
+        write(disk, snapshot, target, checksum, given_up, written)
+    }
+
+    /// An empty base, for a node that has nothing to append to.
+    pub(super) fn write_empty_base(&self, disk: &mut impl FileLayer, path: &Path) -> Result<(), SaveError> {
+        let (_, pieces) = crossbeam_channel::bounded(0);
+        let snapshot = Snapshot {
+            saving: Saving::Rewrite { first_kept: i64::MAX },
+            path: path.to_owned(),
+            compression: Compression::None,
+            key_delay_us: 0,
+            pieces,
+            cores: 0,
+            databases: Vec::new(),
+            changes: 0,
+        };
+        self.write(disk, &snapshot, Target { temporary: &temporary_base(), path, aof_base: true })
+    }
+
+    fn settle_rewrite(&mut self, disk: &mut impl FileLayer, result: &Result<(), SaveError>) {
+        if let Err(error) = result {
+            log::warning(&error.to_string());
+            self.forget_unstored(disk);
+        }
+        let persistence = &self.node.persistence;
+        let running = {
+            let mut rdb = persistence.rdb();
+            rdb.pieces = None;
+            rdb.running.take()
+        };
+        let mut aof = persistence.aof();
+        aof.rewrites += 1;
+        aof.last_duration_s = running.map_or(-1, |running| running.began.elapsed().as_secs() as i64);
+        aof.last_try_ms = clock::wall_ms();
+        match result {
+            Ok(()) => {
+                (aof.last_failed, aof.consecutive_failures) = (false, 0);
+                log::notice("Background AOF rewrite terminated with success");
+                log::notice("Background AOF rewrite finished successfully");
+            }
+            // As Redis: a rewrite that was stopped on purpose is no failure.
+            Err(SaveError::GivenUp) => log::warning("Background AOF rewrite terminated by signal 10"),
+            Err(_) => {
+                aof.last_failed = true;
+                aof.consecutive_failures += 1;
+                log::warning("Background AOF rewrite terminated with error");
+            }
+        }
+    }
+
+    fn settle(&self, saving: Saving, changes: u64, result: &Result<(), SaveError>) {
         let persistence = &self.node.persistence;
         let now_s = clock::wall_ms() / 1000;
         match result {
@@ -91,7 +160,6 @@ impl Coordinator {
         }
         {
             let mut rdb = persistence.rdb();
-            rdb.saves += u64::from(result.is_ok());
             rdb.pieces = None;
             if let (Some(running), Saving::Background) = (rdb.running.take(), saving) {
                 rdb.last_duration_s = running.began.elapsed().as_secs() as i64;
@@ -111,12 +179,14 @@ impl Coordinator {
             }
             Saving::Foreground(to) => {
                 let reply = if result.is_ok() { b"+OK\r\n".to_vec() } else { b"-ERR\r\n".to_vec() };
-                persistence.rdb_failed.store(result.is_err(), Ordering::Relaxed);
+                // As Redis: the status is about background saves, which one that works puts right and one that fails leaves.
+                persistence.rdb_failed.fetch_and(result.is_err(), Ordering::Relaxed);
                 self.to_cores.tell(to.core, ToCore::Reply { to, reply });
             }
             Saving::Reload(reload) if result.is_ok() => self.reload(reload),
             Saving::Reload(reload) => self.reloaded(reload, b"-ERR\r\n"),
             Saving::Shutdown => self.node.shutdown.saved(result.is_ok(), &self.to_cores),
+            Saving::Rewrite { .. } => {}
         }
     }
 }
@@ -126,15 +196,41 @@ fn temporary_name(path: &Path) -> PathBuf {
     path.with_file_name(format!("temp-{}.rdb", std::process::id()))
 }
 
-/// Writes the file; says how many bytes it has.
+/// The file to be written.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'a> {
+    /// Where it is made, and where it goes once it is whole.
+    pub temporary: &'a Path,
+    pub path: &'a Path,
+    /// It is the base of an append-only file, and says so.
+    pub aof_base: bool,
+}
+
+/// Writes the file, or leaves none.
 fn write(
     disk: &mut impl FileLayer,
     snapshot: &Snapshot,
-    temporary: &Path,
+    target: Target<'_>,
     checksum: Checksum,
     given_up: impl Fn() -> bool,
-    written: impl Fn(u64),
-) -> Result<u64, SaveError> {
+    written: impl Fn(usize, u64),
+) -> Result<(), SaveError> {
+    let result = write_and_rename(disk, snapshot, target, checksum, given_up, written);
+    if result.is_err() {
+        let _may_not_exist = disk.remove(target.temporary);
+    }
+    result
+}
+
+fn write_and_rename(
+    disk: &mut impl FileLayer,
+    snapshot: &Snapshot,
+    target: Target<'_>,
+    checksum: Checksum,
+    given_up: impl Fn() -> bool,
+    written: impl Fn(usize, u64),
+) -> Result<(), SaveError> {
+    let Target { temporary, path, aof_base } = target;
     let file = disk.create(temporary).map_err(|error| SaveError::Create(temporary.to_owned(), error))?;
     let mut output = Output { disk, file, buffer: Vec::with_capacity(WRITE_BYTES + WRITE_BYTES / 4), at: 0, synced: 0 };
     let mut writer = FileWriter::new(checksum, snapshot.compression);
@@ -142,7 +238,7 @@ fn write(
         redis_version: REDIS_VERSION,
         created_s: (clock::wall_ms() / 1000) as u64,
         used_memory_bytes: memory::used(),
-        aof_base: false,
+        aof_base,
         replication: None,
     };
     writer.header(&preamble, &mut output.buffer);
@@ -161,18 +257,44 @@ fn write(
             Err(RecvTimeoutError::Disconnected) => return Err(SaveError::GivenUp),
         };
         writer.records(&records, &mut output.buffer);
-        written(keys);
-        cores_left -= usize::from(ended);
         output.write_if(WRITE_BYTES)?;
+        dawdle(keys_pause(keys, snapshot.key_delay_us), &given_up)?;
+        written(records.len(), keys);
+        cores_left -= usize::from(ended);
     }
     writer.end(&mut output.buffer);
     output.write_if(1)?;
-    let Output { disk, file, at, .. } = output;
-    disk.sync(&file).map_err(SaveError::Write)?;
-    disk.rename(temporary, &snapshot.path).map_err(|error| SaveError::Rename(snapshot.path.clone(), error))?;
-    let directory = snapshot.path.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    disk.sync_directory(directory).map_err(SaveError::Write)?;
-    Ok(at)
+    let Output { disk, file, .. } = output;
+    let failed = |step| move |error| SaveError::Write(step, error);
+    disk.sync(&file).map_err(failed("fsync"))?;
+    if given_up() {
+        return Err(SaveError::GivenUp);
+    }
+    let moved = disk.rename(temporary, path);
+    moved.map_err(|error| SaveError::Rename { from: temporary.to_owned(), to: path.to_owned(), error })?;
+    let directory = path.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    disk.sync_directory(directory).map_err(failed("fsyncFileDir"))
+}
+
+/// What `rdb-key-save-delay` makes of so many keys.
+fn keys_pause(keys: u64, delay_us: i32) -> Duration {
+    match u64::from(delay_us.unsigned_abs()) {
+        0 => Duration::ZERO,
+        delay if delay_us > 0 => Duration::from_micros(keys.saturating_mul(delay)),
+        keys_a_microsecond => Duration::from_micros(keys / keys_a_microsecond),
+    }
+}
+
+/// Waits, unless the save is given up.
+fn dawdle(pause: Duration, given_up: &impl Fn() -> bool) -> Result<(), SaveError> {
+    let begun = Instant::now();
+    while let Some(left) = pause.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) {
+        if given_up() {
+            return Err(SaveError::GivenUp);
+        }
+        std::thread::sleep(left.min(LOOK));
+    }
+    Ok(())
 }
 
 /// A file in the making.
@@ -194,14 +316,200 @@ impl<D: FileLayer> Output<'_, D> {
         }
         let len = self.buffer.len() as u64;
         let (mut buffer, written) = self.disk.write(&self.file, std::mem::take(&mut self.buffer), self.at);
-        written.map_err(SaveError::Write)?;
+        let failed = |error| SaveError::Write("rdbSaveRio", error);
+        written.map_err(failed)?;
         buffer.clear();
         self.buffer = buffer;
         self.at += len;
         if self.at - self.synced >= SYNC_BYTES {
-            self.disk.sync(&self.file).map_err(SaveError::Write)?;
+            self.disk.sync(&self.file).map_err(failed)?;
             self.synced = self.at;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::persistence::disk::Disk;
+    use kvshard::codec::rdb::Compression;
+    use kvshard::codec::rdb::file::{End, Event, FileReader};
+    use std::cell::Cell;
+
+    /// A disk on which the operation with this number fails; 0: none does.
+    struct Failing {
+        fails: usize,
+        operations: usize,
+        errno: i32,
+    }
+
+    impl Failing {
+        fn next(&mut self) -> io::Result<()> {
+            self.operations += 1;
+            if self.operations == self.fails { Err(io::Error::from_raw_os_error(self.errno)) } else { Ok(()) }
+        }
+    }
+
+    impl FileLayer for Failing {
+        fn create(&mut self, path: &Path) -> io::Result<File> {
+            self.next()?;
+            Disk.create(path)
+        }
+
+        fn write(&mut self, file: &File, bytes: Vec<u8>, offset: u64) -> (Vec<u8>, io::Result<()>) {
+            match self.next() {
+                Ok(()) => Disk.write(file, bytes, offset),
+                Err(error) => (bytes, Err(error)),
+            }
+        }
+
+        fn sync(&mut self, _file: &File) -> io::Result<()> {
+            self.next()
+        }
+
+        fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+            self.next()?;
+            Disk.rename(from, to)
+        }
+
+        fn sync_directory(&mut self, _directory: &Path) -> io::Result<()> {
+            self.next()
+        }
+    }
+
+    /// Records of strings as a core sends them.
+    fn records(keys: std::ops::Range<usize>) -> Vec<u8> {
+        let mut out = b"\xfe\x00".to_vec();
+        for key in keys {
+            out.extend_from_slice(format!("\0\x0akey:{key:06}\x0a").as_bytes());
+            out.extend_from_slice(&[b'v'; 10]);
+        }
+        out
+    }
+
+    /// What two cores have sent: so many keys.
+    fn snapshot(directory: &Path, keys: usize) -> Snapshot {
+        let (sender, pieces) = crossbeam_channel::unbounded();
+        for at in (0..keys).step_by(1000) {
+            let end = (at + 1000).min(keys);
+            sender.send(Piece { records: records(at..end), keys: (end - at) as u64, ended: end == keys }).unwrap();
+        }
+        sender.send(Piece { records: Vec::new(), keys: 0, ended: true }).unwrap();
+        Snapshot {
+            saving: Saving::Background,
+            path: directory.join("dump.rdb"),
+            compression: Compression::None,
+            key_delay_us: 0,
+            pieces,
+            cores: 2,
+            databases: vec![(keys as u64, 0)],
+            changes: 0,
+        }
+    }
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(directory).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    fn rdb<'a>(temporary: &'a Path, snapshot: &'a Snapshot) -> Target<'a> {
+        Target { temporary, path: &snapshot.path, aof_base: false }
+    }
+
+    fn write_to(disk: &mut Failing, directory: &Path, keys: usize) -> Result<(), SaveError> {
+        let snapshot = snapshot(directory, keys);
+        write(disk, &snapshot, rdb(&temporary_name(&snapshot.path), &snapshot), Checksum::On, || false, |_, _| {})
+    }
+
+    const KEYS: usize = 200_000;
+
+    #[test]
+    fn whatever_fails_is_told_and_leaves_the_old_file_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("dump.rdb");
+        std::fs::write(&path, "old").unwrap();
+        let mut whole = Failing { fails: 0, operations: 0, errno: 0 };
+        write_to(&mut whole, directory.path(), KEYS).unwrap();
+        assert!(std::fs::metadata(&path).unwrap().len() > KEYS as u64);
+        assert!(whole.operations > 7, "several writes: {}", whole.operations);
+        for errno in [libc::ENOSPC, libc::EIO, libc::EACCES] {
+            for fails in 1..=whole.operations {
+                std::fs::write(&path, "old").unwrap();
+                let error = write_to(&mut Failing { fails, operations: 0, errno }, directory.path(), KEYS).unwrap_err();
+                assert_eq!(names(directory.path()), ["dump.rdb"], "step {fails}: {error}");
+                let text = error.to_string();
+                let reason = os_reason(&io::Error::from_raw_os_error(errno));
+                let expected = match whole.operations - fails {
+                    0 => "Write error saving DB on disk(fsyncFileDir): ",
+                    1 => "Error moving temp DB file temp-",
+                    2 => "Write error saving DB on disk(fsync): ",
+                    _ if fails == 1 => "Failed opening the temp RDB file temp-",
+                    _ => "Write error saving DB on disk(rdbSaveRio): ",
+                };
+                assert!(text.starts_with(expected) && text.ends_with(&reason), "step {fails}: {text}");
+                let replaced = std::fs::read(&path).unwrap() != b"old";
+                assert_eq!(replaced, fails == whole.operations, "only the directory's names may be in doubt");
+            }
+        }
+    }
+
+    #[test]
+    fn the_file_has_what_the_pieces_have() {
+        let directory = tempfile::tempdir().unwrap();
+        write_to(&mut Failing { fails: 0, operations: 0, errno: 0 }, directory.path(), 2500).unwrap();
+        let file = std::fs::read(directory.path().join("dump.rdb")).unwrap();
+        let (mut reader, mut keys, mut end) = (FileReader::new(Checksum::On), 0, None);
+        while let Some(event) = reader.next(&file).unwrap() {
+            match event {
+                Event::Key(_) => keys += 1,
+                Event::End(found) => end = Some(found),
+                _ => {}
+            }
+        }
+        assert_eq!((keys, end), (2500, Some(End::ChecksumRight)));
+    }
+
+    #[test]
+    fn a_save_that_is_given_up_leaves_nothing_whenever_that_is() {
+        let directory = tempfile::tempdir().unwrap();
+        for looks in 0..12usize {
+            let snapshot = snapshot(directory.path(), 5000);
+            let left = Cell::new(looks);
+            let given_up = || left.replace(left.get().saturating_sub(1)) == 0;
+            let mut disk = Failing { fails: 0, operations: 0, errno: 0 };
+            let result =
+                write(&mut disk, &snapshot, rdb(&temporary_name(&snapshot.path), &snapshot), Checksum::On, given_up, |_, _| {});
+            match result {
+                Err(SaveError::GivenUp) => assert!(names(directory.path()).is_empty(), "after {looks} looks"),
+                Ok(_) => return assert!(looks > 5, "each piece is a moment to give up: {looks}"),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        panic!("never whole");
+    }
+
+    #[test]
+    fn cores_that_have_gone_end_the_save() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut snapshot = snapshot(directory.path(), 1000);
+        snapshot.cores = 3;
+        let mut disk = Failing { fails: 0, operations: 0, errno: 0 };
+        let result =
+            write(&mut disk, &snapshot, rdb(&temporary_name(&snapshot.path), &snapshot), Checksum::Off, || false, |_, _| {});
+        assert!(matches!(result, Err(SaveError::GivenUp)), "{result:?}");
+        assert!(names(directory.path()).is_empty());
+    }
+
+    #[test]
+    fn the_delay_is_for_each_key() {
+        assert_eq!(keys_pause(1000, 0), Duration::ZERO);
+        assert_eq!(keys_pause(1000, 50), Duration::from_millis(50));
+        assert_eq!(keys_pause(1000, -10), Duration::from_micros(100));
+        assert_eq!(keys_pause(u64::MAX, i32::MIN), Duration::from_micros(u64::MAX >> 31));
+        let begun = Instant::now();
+        assert!(matches!(dawdle(Duration::from_secs(60), &|| true), Err(SaveError::GivenUp)));
+        dawdle(Duration::from_millis(30), &|| false).unwrap();
+        assert!((30..10_000).contains(&begun.elapsed().as_millis()));
     }
 }

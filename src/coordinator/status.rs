@@ -4,9 +4,10 @@
 //! once a turn of a core's loop.
 
 use super::contract::{Asker, Piece};
+use crate::persistence::spanning::SegmentSeq;
 use crossbeam_channel::Sender;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 /// The persistence of the node, shared by all of its cores and the coordinator.
@@ -17,6 +18,11 @@ pub struct Persistence {
     pub rdb_failed: AtomicBool,
     /// What keeps the append-only file from being written: the system's error number, or 0.
     pub aof_errno: AtomicI32,
+    /// Changes are logged. Changed while all shards are in one place.
+    pub logging: AtomicBool,
+    /// The next operation over several shards that is logged; see [`crate::persistence::spanning`].
+    pub next_operation: AtomicU64,
+    segments: Mutex<Arc<[SegmentSeq]>>,
     /// The save under way is to end without a file.
     pub give_up: AtomicBool,
     /// Seconds since 1970 of the last save (before the first: of the start).
@@ -25,8 +31,15 @@ pub struct Persistence {
     pub saved_changes: AtomicU64,
     /// Keys that the save under way has written.
     pub keys_written: AtomicU64,
+    /// Bytes of pieces that were sent to the coordinator and have not been written.
+    pub queued_bytes: AtomicUsize,
+    /// Bytes of records that may wait in a shard before the node's writes wait too.
+    pub waiting_bytes_max: AtomicUsize,
+    /// Shards with more than that.
+    pub full_shards: AtomicUsize,
     pub load: LoadProgress,
     rdb: Mutex<RdbStatus>,
+    aof: Mutex<AofStatus>,
 }
 
 /// How far loading has come, and what the last load has brought.
@@ -56,6 +69,8 @@ pub enum Saving {
     Background,
     /// The node ends after it.
     Shutdown,
+    /// The base of the append-only file; segments before this one are in it.
+    Rewrite { first_kept: i64 },
     /// DEBUG RELOAD: the file is loaded after it.
     Reload(Reload),
 }
@@ -76,14 +91,36 @@ pub struct RdbStatus {
     pub running: Option<Running>,
     /// BGSAVE SCHEDULE is to begin when nothing else is running.
     pub scheduled: bool,
+    /// FLUSHALL wants the file to become empty too, as soon as nothing else is running.
+    pub after_flush: bool,
     /// Seconds since 1970 of the last attempt in the background.
     pub last_try_s: i64,
     /// How long the last background save has taken, seconds; -1: there was none.
     pub last_duration_s: i64,
-    /// Saves that came to their end well.
+    /// Saves that clients and save points have begun.
     pub saves: u64,
     /// Where the cores send their pieces; until each core has its own.
     pub pieces: Option<Sender<Piece>>,
+}
+
+/// What is known of the append-only file.
+#[derive(Debug, Default)]
+pub struct AofStatus {
+    /// A rewrite is to begin when nothing else is running.
+    pub scheduled: bool,
+    /// How long the last rewrite has taken, seconds; -1: there was none.
+    pub last_duration_s: i64,
+    pub last_failed: bool,
+    /// Appending was switched on, and there is no base for it: it is to be switched off again.
+    pub unfounded: bool,
+    pub rewrites: u64,
+    pub consecutive_failures: u64,
+    /// Milliseconds since 1970 of the last attempt.
+    pub last_try_ms: i64,
+    /// Bytes of all files that are not appended to any more.
+    pub settled_bytes: u64,
+    /// Bytes of the whole after the last rewrite, or at the start.
+    pub base_bytes: u64,
 }
 
 /// A save that was ordered and has not ended.
@@ -98,22 +135,51 @@ pub struct Running {
 impl Persistence {
     /// `now_s`: seconds since 1970.
     pub fn new(now_s: i64) -> Self {
-        let rdb = RdbStatus { running: None, scheduled: false, last_try_s: 0, last_duration_s: -1, saves: 0, pieces: None };
+        let rdb = RdbStatus {
+            running: None,
+            scheduled: false,
+            after_flush: false,
+            last_try_s: 0,
+            last_duration_s: -1,
+            saves: 0,
+            pieces: None,
+        };
         Persistence {
             loading: AtomicBool::new(false),
             rdb_failed: AtomicBool::new(false),
             aof_errno: AtomicI32::new(0),
+            logging: AtomicBool::new(false),
+            next_operation: AtomicU64::new(0),
+            segments: Mutex::new(Arc::new([])),
             give_up: AtomicBool::new(false),
             last_save: AtomicI64::new(now_s),
             saved_changes: AtomicU64::new(0),
             keys_written: AtomicU64::new(0),
+            queued_bytes: AtomicUsize::new(0),
+            waiting_bytes_max: AtomicUsize::new(0),
+            full_shards: AtomicUsize::new(0),
             load: LoadProgress::default(),
             rdb: Mutex::new(rdb),
+            aof: Mutex::new(AofStatus { last_duration_s: -1, ..AofStatus::default() }),
         }
     }
 
     pub fn rdb(&self) -> MutexGuard<'_, RdbStatus> {
         self.rdb.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// The segments that the shards log to, by shard.
+    pub fn segments(&self) -> Arc<[SegmentSeq]> {
+        self.segments.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    /// To be called while all shards are in one place, or before any is at work.
+    pub fn set_segments(&self, segments: Arc<[SegmentSeq]>) {
+        *self.segments.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = segments;
+    }
+
+    pub fn aof(&self) -> MutexGuard<'_, AofStatus> {
+        self.aof.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Loading begins.
@@ -135,11 +201,22 @@ impl Persistence {
         }
         if matches!(saving, Saving::Background) {
             rdb.last_try_s = now_s;
-            rdb.scheduled = false;
         }
+        rdb.after_flush = false;
+        rdb.saves += u64::from(!matches!(saving, Saving::Shutdown));
         rdb.running = Some(Running { saving, began: Instant::now(), keys: 0 });
         self.keys_written.store(0, Ordering::Relaxed);
         self.give_up.store(false, Ordering::Relaxed);
         true
+    }
+
+    /// The whole data set was given up: a background save of it ends without a file, and if `save_anew`, one of the empty data set
+    /// follows.
+    pub fn flushed_all(&self, save_anew: bool) {
+        let mut rdb = self.rdb();
+        if rdb.running.is_some_and(|running| matches!(running.saving, Saving::Background)) {
+            self.give_up.store(true, Ordering::Relaxed);
+        }
+        rdb.after_flush |= save_anew;
     }
 }

@@ -34,6 +34,8 @@ pub struct Connection {
     pub in_hand: usize,
     pub out: Vec<u8>,
     pub reorder: Reorder,
+    /// So many bytes of the output wait for this position of the log.
+    pub held: Option<(u64, usize)>,
     /// The last of the awaited replies that the output waits for.
     held_until: Option<Place>,
     /// The reactor's mark of the last measure of load in which this connection was active.
@@ -181,6 +183,7 @@ impl Connection {
             in_hand: 0,
             out: Vec::new(),
             reorder: Reorder::default(),
+            held: None,
             held_until: None,
             active_in: 0,
             sending: 0,

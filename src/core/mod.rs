@@ -5,19 +5,19 @@
 
 pub mod connection;
 pub mod counters;
+pub mod log;
 pub mod pubsub;
 pub mod reorder;
 pub mod shared;
 pub mod spare;
 
-use crate::commands::registry::Registered;
 use crate::config::Config;
 use crate::coordinator::contract::ToCore;
 use crate::coordinator::status::Saving;
 use crate::observe::latency::LatencyMonitor;
+use crate::observe::memory;
 use crate::observe::rates::Rates;
 use crate::observe::slowlog::SlowLog;
-use crate::observe::{log, memory};
 use connection::{Connection, Special};
 use counters::Counters;
 use crossbeam_channel::Receiver;
@@ -26,15 +26,13 @@ use kvshard::keyspace::ClientId;
 use kvshard::settings::NotifyFlags;
 use kvshard::shard::Stats;
 use kvshard::{Settings, Shard};
+use log::Log;
 use pubsub::PubSub;
 use shared::Node;
 use slab::Slab;
 use spare::SpareBuffers;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-
-/// Bytes of an error reply that the log repeats.
-const LOGGED_ERROR_MAX: usize = 4096;
 
 pub struct Core {
     pub id: usize,
@@ -73,12 +71,16 @@ pub struct Core {
     pub reset_on_return: bool,
     /// Commands, bytes received and bytes sent per second.
     pub rates: Rates<3>,
+    /// What is appended to this core's segment.
+    pub log: Log,
     /// What the coordinator has to say.
     pub inbox: Receiver<ToCore>,
     /// This core takes part in loading the data set: nothing expires and no keyspace event is published.
     pub loading: bool,
     /// Saves that were ordered here and wait for the instant of their cut.
     pub to_save: Vec<Saving>,
+    /// A rewrite of the append-only file was ordered here.
+    pub to_rewrite: bool,
 }
 
 /// Facts for INFO and MEMORY about one core's part of the keyspace.
@@ -122,16 +124,6 @@ impl Core {
 
     pub fn connection_of(&self, client: ClientId) -> Option<usize> {
         self.by_client.get(&client).copied()
-    }
-
-    /// A command of an append-only file has replied an error, which nobody gets: as in Redis the log tells it.
-    #[cold]
-    pub fn tell_load_error(command: &Registered, reply: &[u8]) {
-        let text = String::from_utf8_lossy(&reply[..reply.len().min(LOGGED_ERROR_MAX)]);
-        let (text, name) = (text.trim_start_matches('-').trim_end(), command.spec.name);
-        log::warning(&format!(
-            "== CRITICAL == This server is sending an error to its AOF-loading-client: '{text}' after processing the command '{name}'"
-        ));
     }
 
     /// Appends an out-of-band message to a connection's output.
@@ -235,6 +227,11 @@ impl Core {
     pub fn sample_figures(&mut self) {
         let counters = &self.counters;
         self.rates.sample(self.now, [counters.commands_processed, counters.net_input_bytes, counters.net_output_bytes]);
+        let published = &self.node.per_core[self.id];
+        published.log_bytes.store(self.log.bytes(), Ordering::Relaxed);
+        published.log_waiting.store(self.log.waiting_bytes() as u64, Ordering::Relaxed);
+        published.log_delays.store(self.log.delayed_syncs, Ordering::Relaxed);
+        published.log_syncs.store(u64::from(self.log.is_syncing()), Ordering::Relaxed);
         if self.id == 0 {
             self.node.peak_memory.fetch_max(memory::used(), Ordering::Relaxed);
         }
@@ -260,6 +257,7 @@ impl Core {
         self.slowlog.configure(config.slowlog_log_slower_than, config.slowlog_max_len as usize);
         self.latency.threshold_ms = config.latency_monitor_threshold;
         self.counters.tracking = config.latency_tracking;
+        self.log.set_timestamps(config.aof_timestamp_enabled);
         if config.requirepass.is_empty() {
             self.connections.iter_mut().for_each(|(_, connection)| connection.special.set(Special::UNAUTHENTICATED, false));
         }

@@ -57,6 +57,11 @@ pub struct PerCore {
     pub dirty: AtomicU64,
     /// Keys that the eviction policy may choose from, while `maxmemory` is set.
     pub evictable: AtomicUsize,
+    /// Bytes of the segment, those not yet written, writes that waited long for a sync, and syncs under way.
+    pub log_bytes: AtomicU64,
+    pub log_waiting: AtomicU64,
+    pub log_delays: AtomicU64,
+    pub log_syncs: AtomicU64,
 }
 
 /// CLIENT PAUSE. Changed rarely, read only while `until_ms` is not 0.
@@ -82,8 +87,13 @@ impl Pause {
 pub struct Shutdown {
     requested: AtomicBool,
     wanted: AtomicBool,
-    /// The last save is being written: nobody may change what would not be in it.
-    holds_writes: AtomicBool,
+    /// The end was called off; those who wait for it have not been told yet.
+    aborted: AtomicBool,
+    /// The last save is being written, and nobody may change what would not be in it: the number of this hold. 0: nothing is held.
+    hold: AtomicU64,
+    holds: AtomicU64,
+    /// Cores that wait for nobody any more.
+    quiet: AtomicUsize,
     wish: Mutex<Wish>,
 }
 
@@ -112,6 +122,7 @@ impl Shutdown {
 
     /// Asks for the end. The first core looks for it once a turn.
     pub fn want(&self, options: ShutdownOptions, asker: Option<Asker>) {
+        log::warning("User requested shutdown...");
         let mut wish = self.wish();
         wish.options = options;
         wish.askers.extend(asker);
@@ -123,39 +134,65 @@ impl Shutdown {
         self.wanted.load(Ordering::Relaxed).then(|| self.wish().options)
     }
 
-    /// Takes the wish back, with those to be told.
-    pub fn call_off(&self) -> Vec<Asker> {
-        self.wanted.store(false, Ordering::SeqCst);
-        self.holds_writes.store(false, Ordering::SeqCst);
-        std::mem::take(&mut self.wish().askers)
-    }
-
-    pub fn hold_writes(&self) {
-        self.holds_writes.store(true, Ordering::SeqCst);
+    /// Nothing more is done for the end. Whoever calls this has the coordinator call it off too.
+    pub fn abort(&self) {
+        self.aborted.store(true, Ordering::SeqCst);
     }
 
     #[inline]
-    pub fn holds_writes(&self) -> bool {
-        self.holds_writes.load(Ordering::Relaxed)
+    pub fn is_aborted(&self) -> bool {
+        self.aborted.load(Ordering::Relaxed)
     }
 
-    /// The last save has ended, and with it the node, unless it failed.
-    pub fn saved(&self, whole: bool, to_cores: &ToCores) {
-        let cores = 0..to_cores.cores();
-        if whole || self.wish().options.force {
-            self.request();
-            return cores.for_each(|core| to_cores.wake(core));
-        }
-        log::warning("Error trying to save the DB, can't exit.");
-        let askers = self.call_off();
-        if askers.is_empty() {
-            log::warning("SIGTERM received but errors trying to shut down the server, check the logs for more information");
-        }
+    /// One more core has nothing under way that others have to do with.
+    pub fn count_quiet(&self) {
+        self.quiet.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub fn quiet(&self) -> usize {
+        self.quiet.load(Ordering::SeqCst)
+    }
+
+    /// Takes the wish back, and tells those who had it.
+    pub fn call_off(&self, to_cores: &ToCores) {
+        self.wanted.store(false, Ordering::SeqCst);
+        self.hold.store(0, Ordering::SeqCst);
+        self.aborted.store(false, Ordering::SeqCst);
+        let askers = std::mem::take(&mut self.wish().askers);
         for to in askers {
             let reply = b"-ERR Errors trying to SHUTDOWN. Check logs.\r\n".to_vec();
             to_cores.tell(to.core, ToCore::Reply { to, reply });
         }
-        cores.for_each(|core| to_cores.wake(core));
+        (0..to_cores.cores()).for_each(|core| to_cores.wake(core));
+    }
+
+    /// From now on data is neither read nor changed, until the node ends or [`Shutdown::call_off`].
+    pub fn hold_data(&self) {
+        let number = self.holds.fetch_add(1, Ordering::Relaxed) + 1;
+        self.hold.store(number, Ordering::SeqCst);
+    }
+
+    /// The number of the hold that is on, or 0.
+    #[inline]
+    pub fn hold(&self) -> u64 {
+        self.hold.load(Ordering::Relaxed)
+    }
+
+    /// The last save has ended, and with it the node, unless it failed.
+    pub fn saved(&self, whole: bool, to_cores: &ToCores) {
+        if self.is_aborted() {
+            return;
+        }
+        if !whole && !self.wish().options.force {
+            log::warning("Error trying to save the DB, can't exit.");
+            log::warning("Errors trying to shut down the server. Check the logs for more information.");
+            return self.call_off(to_cores);
+        }
+        if !whole {
+            log::warning("Error trying to save the DB. Exit anyway.");
+        }
+        self.request();
+        (0..to_cores.cores()).for_each(|core| to_cores.wake(core));
     }
 
     fn wish(&self) -> MutexGuard<'_, Wish> {
@@ -176,6 +213,12 @@ impl Node {
     /// Changes since the start.
     pub fn changes(&self) -> u64 {
         self.per_core.iter().map(|core| core.dirty.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Bytes of the append-only file.
+    pub fn aof_bytes(&self) -> u64 {
+        let appended: u64 = self.per_core.iter().map(|core| core.log_bytes.load(Ordering::Relaxed)).sum();
+        self.persistence.aof().settled_bytes + appended
     }
 
     /// Changes that no save has in it.

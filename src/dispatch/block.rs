@@ -100,16 +100,14 @@ impl Engine {
         let began = self.clock.nanos();
         let changes = shard.serve_ready(self.core.now, &mut served);
         self.core.count_dirty(changes);
-        let Some(shard) = &mut self.core.shard else { return };
-        if shard.has_events() {
-            self.publish_events();
-        }
+        self.publish_events();
         let nanos = (self.clock.nanos() - began) / served.len().max(1) as u64;
         for one in served {
             match one {
                 Served::Done { waiter, reply } => {
                     let slow = self.count_served(&waiter, nanos);
-                    self.send_answer(usize::from(waiter.core), Answer::Served { client: waiter.client, reply, slow });
+                    let (to, answer) = (usize::from(waiter.core), Answer::Served { client: waiter.client, reply, slow });
+                    if to == self.core.id { self.send_answer(to, answer) } else { self.answer_when_durable(to, answer) }
                 }
                 Served::Remote { client, core } => self.send_answer(usize::from(core), Answer::Ready { client }),
             }

@@ -3,8 +3,8 @@
 //! Each check is small and answers for one reason. With no special state of the client or the node only the arity is looked at.
 
 use crate::commands::registry::Registered;
+use crate::config::structures::os_reason;
 use crate::core::connection::{Connection, Special, Transaction};
-use crate::persistence::disk::reason;
 use kvshard::{Args, Error, Flags};
 
 /// The reply to a command that needs memory when there is none.
@@ -26,6 +26,8 @@ pub enum Verdict {
 pub struct NodeSpecial {
     /// CLIENT PAUSE is on; `true`: for writes only.
     pub paused: Option<bool>,
+    /// The last save is being written: data is neither read nor changed any more.
+    pub ending: bool,
     /// Some connection monitors.
     pub monitored: bool,
     /// `maxmemory` is set.
@@ -53,7 +55,7 @@ impl DiskError {
                  snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB error.",
             ),
             DiskError::Aof(errno) => {
-                let reason = reason(&std::io::Error::from_raw_os_error(errno));
+                let reason = os_reason(&std::io::Error::from_raw_os_error(errno));
                 Error::Owned(format!("MISCONF Errors writing to the AOF file: {reason}"))
             }
         }
@@ -63,7 +65,7 @@ impl DiskError {
 impl NodeSpecial {
     #[inline]
     pub fn any(&self) -> bool {
-        self.paused.is_some() || self.monitored || self.memory_limited || self.loading || self.disk_error.is_some()
+        self.paused.is_some() || self.ending || self.monitored || self.memory_limited || self.loading || self.disk_error.is_some()
     }
 }
 
@@ -151,6 +153,9 @@ pub fn check(connection: &Connection, command: &'static Registered, node: NodeSp
     }
     if node.loading && !runs_while_loading(connection, command) {
         return Verdict::Refuse(Error::Text("LOADING Redis is loading the dataset in memory"));
+    }
+    if node.ending && touches_keys(connection, command) {
+        return Verdict::Pause;
     }
     let runs_now = !connection.in_multi() || flags.has(Flags::NO_QUEUE);
     if let Some(writes_only) = node.paused {
@@ -255,6 +260,20 @@ mod tests {
         assert_eq!(verdict(&client, "get x", writes), Verdict::Queue);
         assert_eq!(verdict(&client, "set x 1", writes), Verdict::Pause);
         assert_eq!(verdict(&client, "exec", writes), Verdict::Run);
+    }
+
+    #[test]
+    fn while_the_last_save_is_written_nobody_comes_near_the_data() {
+        let ending = NodeSpecial { ending: true, ..NodeSpecial::default() };
+        let mut client = connection(0);
+        for words in ["get x", "set x 1", "publish x 1", "flushall", "dbsize"] {
+            assert_eq!(verdict(&client, words, ending), Verdict::Pause, "{words}");
+        }
+        for words in ["ping", "info", "shutdown abort", "client id"] {
+            assert_eq!(verdict(&client, words, ending), Verdict::Run, "{words}");
+        }
+        client.transaction = Some(Box::new(Transaction { open: true, ..Transaction::default() }));
+        assert_eq!(verdict(&client, "set x 1", ending), Verdict::Pause);
     }
 
     #[test]

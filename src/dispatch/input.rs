@@ -7,9 +7,8 @@
 use super::gate::{self, Verdict};
 use super::mesh::{NewItem, Origin};
 use super::route::{self, KeyHint, Target};
-use super::{Engine, locks::Parked};
+use super::{Engine, loading, locks::Parked};
 use crate::commands::registry::{Plan, Registered, Run};
-use crate::core::Core;
 use crate::core::connection::{ReplyMode, Special, Stall};
 use crate::observe::slowlog::{SlowEntry, shortened};
 use crate::protocol::{Limits, Parsed, ProtocolError};
@@ -434,7 +433,7 @@ impl Engine {
         if outcome.failed {
             core.counters.error_reply(&out[start..]);
             if core.loading {
-                Core::tell_load_error(command, &out[start..]);
+                loading::tell_error(command, &out[start..]);
             }
         }
         if outcome.wait.is_none() {
@@ -473,8 +472,8 @@ impl Engine {
         }
         if let Some(shard) = self.core.shard.as_ref() {
             let (events, ready) = (shard.has_events(), shard.waiters.has_ready());
-            if outcome.dirty > 0 {
-                self.core.count_dirty(outcome.dirty);
+            if outcome.dirty > 0 || outcome.flushed_all {
+                self.changed(outcome);
             }
             if events {
                 self.publish_events();
@@ -484,6 +483,18 @@ impl Engine {
             }
         }
         slow
+    }
+
+    /// Counts changes, and looks at what they mean for a snapshot.
+    #[inline]
+    fn changed(&mut self, outcome: &Outcome) {
+        self.core.count_dirty(outcome.dirty);
+        if self.core.shard.as_ref().is_some_and(|shard| shard.is_cutting()) {
+            self.watch_waiting_records();
+        }
+        if outcome.flushed_all {
+            self.flushed_all();
+        }
     }
 
     /// Notes a slow command of this core's connection, if that is still there.

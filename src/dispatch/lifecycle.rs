@@ -1,8 +1,8 @@
 //! A connection's beginning and end, and what a core does as time passes.
 
-use super::Engine;
 use super::gate::{DiskError, NodeSpecial};
 use super::mesh::{Adopted, Request};
+use super::{Engine, Rest};
 use crate::commands::client;
 use crate::core::connection::{Connection, Special, Stall};
 use crate::observe::clock::wall_ms;
@@ -76,11 +76,14 @@ impl Engine {
             self.publish_evictable();
         }
         self.time_out_blocked();
+        if self.locks.unseal(self.core.node.shutdown.hold()) {
+            self.run_unlocked();
+        }
         if self.core.id == 0 {
             self.look_at_shutdown();
         }
         let retried = self.retry_refused();
-        if self.special.paused.is_none() && !self.paused.is_empty() {
+        if self.special.paused.is_none() && !self.special.ending && !self.paused.is_empty() {
             for index in std::mem::take(&mut self.paused) {
                 self.resume_stalled(index, Stall::Paused);
             }
@@ -105,11 +108,13 @@ impl Engine {
     }
 
     /// Refreshes what the gate knows of the node.
-    fn look_at_node(&mut self) {
+    pub(super) fn look_at_node(&mut self) {
         let node = &self.core.node;
         let loading = node.persistence.loading.load(Ordering::Relaxed);
+        let too_many_records = node.persistence.full_shards.load(Ordering::Relaxed) > 0;
         self.special = NodeSpecial {
-            paused: if node.shutdown.holds_writes() { Some(true) } else { node.pause.active(self.core.now) },
+            paused: node.pause.active(self.core.now).or(too_many_records.then_some(true)),
+            ending: node.shutdown.hold() != 0,
             monitored: node.monitors.load(Ordering::Relaxed) > 0,
             memory_limited: self.core.config.maxmemory > 0 && !loading,
             loading,
@@ -165,7 +170,8 @@ impl Engine {
         let cron = 1000 / u64::from(self.core.config.hz.max(1));
         let deadline = self.next_deadline().map_or(cron, |deadline| deadline.saturating_sub(self.core.now).max(0) as u64);
         let pause_until = self.core.node.pause.until_ms.load(Ordering::Relaxed);
-        let pause_end = if self.paused.is_empty() { cron } else { (pause_until - wall_ms()).max(0) as u64 };
+        // A pause that does not end by the clock is looked at again soon.
+        let pause_end = if self.paused.is_empty() { cron } else { (pause_until - wall_ms()).max(1) as u64 };
         if self.waits_for_coordinator() {
             return 1;
         }
@@ -178,6 +184,7 @@ impl Engine {
         self.expire_cycle();
         self.check_clients();
         if self.core.id == 0 {
+            self.look_at_appending();
             self.look_at_save_points();
         }
         self.parse_args.trim();
@@ -188,11 +195,10 @@ impl Engine {
     /// A core that has just come to rest gives free memory back, if that is not much to look through.
     fn tidy_when_idle(&mut self) {
         let processed = self.core.counters.commands_processed + self.core.counters.reads_processed;
-        let (before, tidied) = &mut self.rest;
-        if processed != *before {
-            (*before, *tidied) = (processed, false);
-        } else if !*tidied {
-            *tidied = true;
+        if processed != self.rest.processed {
+            self.rest = Rest { processed, tidied: false };
+        } else if !self.rest.tidied {
+            self.rest.tidied = true;
             if memory::used() <= TIDIED_BYTES_MAX {
                 memory::purge();
             }
@@ -203,7 +209,7 @@ impl Engine {
     fn expire_cycle(&mut self) {
         let began = self.clock.nanos();
         let Some(shard) = &mut self.core.shard else { return };
-        if !shard.settings.active_expire {
+        if !shard.settings.active_expire || self.special.paused.is_some() || self.special.ending {
             return;
         }
         let effort = shard.settings.active_expire_effort;

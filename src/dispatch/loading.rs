@@ -5,6 +5,7 @@
 //! until it has taken the last, so that what is ahead of it stays in the bounded inbox. A fault is reported once; what comes after it is passed over, as the node ends.
 
 use super::Engine;
+use crate::commands::registry::Registered;
 use crate::coordinator::contract::{BeginLoad, Fault, Load, LoadReport, ToCore};
 use crate::core::connection::{Connection, ReplyMode, Special, Stall};
 use crate::observe::log;
@@ -17,6 +18,8 @@ use std::sync::atomic::Ordering;
 
 /// Bytes of records that a turn takes, about.
 const BYTES_A_TURN: usize = 256 << 10;
+/// Bytes of an error reply that the log repeats.
+const LOGGED_ERROR_MAX: usize = 4096;
 /// Empty keys that the log names.
 const EMPTY_KEYS_NAMED: u64 = 10;
 
@@ -203,4 +206,14 @@ impl Engine {
             self.report(LoadReport::Fault(Fault::Command(what)));
         }
     }
+}
+
+/// A command of an append-only file has replied an error, which nobody gets: as in Redis the log tells it.
+#[cold]
+pub(super) fn tell_error(command: &Registered, reply: &[u8]) {
+    let text = String::from_utf8_lossy(&reply[..reply.len().min(LOGGED_ERROR_MAX)]);
+    let (text, name) = (text.trim_start_matches('-').trim_end(), command.spec.name);
+    log::warning(&format!(
+        "== CRITICAL == This server is sending an error to its AOF-loading-client: '{text}' after processing the command '{name}'"
+    ));
 }

@@ -23,6 +23,8 @@ pub struct Locks {
     held: HashMap<Box<[u8]>, u64>,
     /// The whole shard is lent to this ticket.
     claimed: Option<u64>,
+    /// The shard is in place but stays claimed, as long as the node's hold of this number is on.
+    sealed: Option<u64>,
     waiting: BTreeMap<u64, LockRequest>,
     parked: VecDeque<Parked>,
     /// Keys of parked commands, with how many commands need them.
@@ -156,7 +158,10 @@ impl Locks {
         match &release.scope {
             Scope::Shard => {
                 debug_assert_eq!(self.claimed, Some(release.ticket));
-                self.claimed = None;
+                self.sealed = release.seal;
+                if self.sealed.is_none() {
+                    self.claimed = None;
+                }
             }
             Scope::Keys { keys, .. } => {
                 for key in keys.iter() {
@@ -165,6 +170,20 @@ impl Locks {
                 }
             }
         }
+    }
+
+    #[inline]
+    pub fn is_sealed(&self) -> bool {
+        self.sealed.is_some()
+    }
+
+    /// Breaks the seal if it is not that of the hold that is on now; true if it did.
+    pub fn unseal(&mut self, hold: u64) -> bool {
+        let broken = self.sealed.is_some_and(|sealed| sealed != hold);
+        if broken {
+            (self.sealed, self.claimed) = (None, None);
+        }
+        broken
     }
 
     /// Takes out the parked commands and jobs that can run now, in order.

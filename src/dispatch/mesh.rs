@@ -4,10 +4,12 @@
 //! waits behind a request. Messages are collected during a turn and flushed at its end; what does not fit stays with the
 //! sender, which then takes no new work for that target. A core is woken only if it has said that it sleeps.
 
+use super::log::LoggedOperation;
 use super::route::KeyHint;
 use crate::commands::Part;
 use crate::commands::registry::Registered;
 use crate::core::Core;
+use crate::core::log::Segment;
 use crate::core::reorder::Place as ReplyPlace;
 use crate::observe::slowlog::SlowEntry;
 use crate::reactor::Wake;
@@ -144,7 +146,7 @@ pub struct ReplyItem {
 /// Which keys an operation needs on one shard.
 #[derive(Clone, Debug)]
 pub enum Scope {
-    /// These keys, in one database or in all.
+    /// These keys, sorted and each once, in one database or in all.
     Keys { keys: Arc<[Box<[u8]>]>, db: Option<usize> },
     /// The shard itself.
     Shard,
@@ -180,6 +182,14 @@ pub struct Release {
     pub unwatch: Option<ClientId>,
     /// The client now waits for its keys of this shard.
     pub wait: Option<KeysAwaited>,
+    /// The shard's log goes on in this segment, or (an inner `None`) not at all.
+    pub switch: Option<Option<Box<Segment>>>,
+    /// What the operation has done, if it is to be logged here.
+    pub logged: Option<Arc<LoggedOperation>>,
+    /// The operation waits for this shard's log to be durable.
+    pub confirm: Option<OperationId>,
+    /// The shard is given back but stays claimed, while this hold is on.
+    pub seal: Option<u64>,
 }
 
 /// A blocked client, and the keys of one shard that it waits for.
@@ -219,6 +229,10 @@ pub enum Answer {
     Replies(Box<Replies>),
     Granted(Box<Grant>),
     Refused {
+        operation: OperationId,
+    },
+    /// What the operation did on this shard, and saw there, is durable.
+    Durable {
         operation: OperationId,
     },
     /// `nanos`: what the job took.

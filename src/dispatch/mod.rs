@@ -5,10 +5,12 @@
 
 pub mod block;
 pub mod gate;
+pub mod gather;
 pub mod input;
 pub mod lifecycle;
 pub mod loading;
 pub mod locks;
+pub mod log;
 pub mod mesh;
 pub mod operation;
 pub mod publish;
@@ -24,7 +26,7 @@ use crate::protocol;
 use locks::Locks;
 use mesh::Mesh;
 use operation::Operations;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 pub struct Engine {
     pub core: Core,
@@ -54,9 +56,21 @@ pub struct Engine {
     /// The connection's place that the clients' check has come to.
     checked_to: usize,
     snapshot: snapshot::CutStream,
+    /// What waits for the log to be durable, in the order of its positions.
+    held: VecDeque<(u64, log::Held)>,
+    awaiting_segments: VecDeque<log::AwaitingSegments>,
+    /// Logging is being switched off.
+    turning_off: bool,
     loader: loading::Loader,
-    /// Commands and reads up to the last cron, and whether memory has been tidied since.
-    rest: (u64, bool),
+    rest: Rest,
+}
+
+/// Whether the core is at rest, as the last cron saw it.
+struct Rest {
+    /// Commands and reads so far.
+    processed: u64,
+    /// Memory has been tidied since the last of them.
+    tidied: bool,
 }
 
 impl Engine {
@@ -80,8 +94,11 @@ impl Engine {
             http_warned_ms: 0,
             checked_to: 0,
             snapshot: snapshot::CutStream::default(),
+            held: VecDeque::new(),
+            awaiting_segments: VecDeque::new(),
+            turning_off: false,
+            rest: Rest { processed: 0, tidied: true },
             loader: loading::Loader::default(),
-            rest: (0, true),
         }
     }
 }

@@ -9,17 +9,19 @@
 //! locking), and a reply is written only after the locks were held together; so the moment when all are held is the operation's
 //! point in the one order.
 //!
-//! Jobs on several cores that need no keys (INFO, CLIENT LIST, PUBLISH …) are operations too: [`Gathering`].
+//! Jobs on several cores that need no keys (INFO, CLIENT LIST, PUBLISH …) are operations too: see [`gather`](super::gather).
 
 use super::Engine;
+use super::gather::Gathering;
 use super::locks::Decision;
-use super::mesh::{Answer, Grant, Job, LockRequest, OperationId, Release, Request, Scope};
+use super::log::BlockLog;
+use super::mesh::{Answer, Grant, LockRequest, OperationId, Release, Request, Scope};
 use super::snapshot::OnAllShards;
-use super::{route, whole};
+use super::{loading, route, whole};
 use crate::commands::registry::{Registered, Run};
-use crate::commands::{Finish, Gather, On, Part};
-use crate::core::Core;
+use crate::config::values::AppendFsync;
 use crate::core::connection::{Special, Stall};
+use crate::core::log::Segment;
 use kvshard::command::ArgsBuf;
 use kvshard::keyspace::ClientId;
 use kvshard::keyspace::slot::SlotId;
@@ -29,7 +31,7 @@ use kvshard::{Args, Reply, Shard};
 use slab::Slab;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A core's operations under way.
 #[derive(Default)]
@@ -49,6 +51,15 @@ pub struct Operations {
 pub enum Operation {
     Spanning(Box<Spanning>),
     Gathering(Box<Gathering>),
+    Committing(Box<Committing>),
+}
+
+/// A spanning operation that has ended, and whose shards have yet to say that it is durable.
+pub struct Committing {
+    caller: Caller,
+    due: usize,
+    out: Vec<u8>,
+    retry: bool,
 }
 
 /// Work on keys of several shards.
@@ -65,8 +76,8 @@ pub struct Spanning {
     /// A blocked client's command is being tried again.
     retry: bool,
     /// The block's commands are being run at this moment; a node command among them was answered meanwhile.
-    running: bool,
-    answered: bool,
+    pub(super) running: bool,
+    pub(super) answered: bool,
 }
 
 /// The connection an operation works for.
@@ -88,6 +99,12 @@ pub struct Block {
     pub place: Workplace,
     /// Done first, once all shards are here.
     pub on_all_shards: Option<OnAllShards>,
+    /// The logs go on in these segments, by shard, from this block on; an empty list: nothing is logged any more.
+    pub segments: Option<Vec<Segment>>,
+    has_begun: bool,
+    log: Option<BlockLog>,
+    /// The shards stay claimed when they are given back; see [`OnAllShards`].
+    pub seal: Option<u64>,
 }
 
 /// Where a block's commands find their keys.
@@ -101,70 +118,51 @@ pub enum Workplace {
     Shards(Vec<Box<Shard>>),
 }
 
-/// A job on several cores.
-pub struct Gathering {
-    caller: Caller,
-    due: usize,
-    parts: Vec<Option<Part>>,
-    finish: Finish,
-    /// The operation whose block this is a command of.
-    parent: Option<OperationId>,
-    command: &'static Registered,
-    args: ArgsBuf,
-    /// What the command has taken before it asked, nanoseconds.
-    nanos: u64,
-    /// The longest job so far; they run side by side.
-    job_nanos: u64,
-}
-
-/// A node command that asks other cores, and what it has taken so far. Waiting for busy cores does not count as its time.
-pub struct Measured<'a> {
-    pub command: &'static Registered,
-    pub args: Args<'a>,
-    pub nanos: u64,
-}
-
 impl Operations {
-    fn add(&mut self, core: usize, operation: Operation) -> OperationId {
+    pub(super) fn add(&mut self, core: usize, operation: Operation) -> OperationId {
         let generation = self.next_generation;
         self.next_generation = generation.wrapping_add(1);
         let index = self.slots.insert((generation, operation)) as u32;
         OperationId { core: core as u16, index, generation }
     }
 
-    fn get(&mut self, id: OperationId) -> Option<&mut Operation> {
+    pub(super) fn get(&mut self, id: OperationId) -> Option<&mut Operation> {
         self.slots
             .get_mut(id.index as usize)
             .filter(|(generation, _)| *generation == id.generation)
             .map(|(_, operation)| operation)
     }
 
-    fn spanning(&mut self, id: OperationId) -> Option<&mut Spanning> {
+    pub(super) fn spanning(&mut self, id: OperationId) -> Option<&mut Spanning> {
         match self.get(id) {
             Some(Operation::Spanning(spanning)) => Some(spanning),
             _ => None,
         }
     }
 
-    fn remove(&mut self, id: OperationId) -> Option<Operation> {
+    pub(super) fn remove(&mut self, id: OperationId) -> Option<Operation> {
         self.get(id)?;
         Some(self.slots.remove(id.index as usize).1)
     }
 }
 
 impl Engine {
-    fn caller(&self, index: usize) -> Caller {
+    pub(super) fn caller(&self, index: usize) -> Caller {
         let connection = &self.core.connections[index];
         Caller { index, generation: connection.generation, client: connection.id }
     }
 
-    fn is_alive(&self, caller: Caller) -> bool {
+    pub(super) fn is_alive(&self, caller: Caller) -> bool {
         self.core.connections.get(caller.index).is_some_and(|connection| connection.generation == caller.generation)
     }
 
     /// Begins one command whose keys are on several shards, or that needs all of them.
     pub(super) fn begin_spanning(&mut self, index: usize, command: &'static Registered, args: Args<'_>, all: bool) {
         let db = self.core.connections[index].db;
+        if all && self.needs_new_segments(command) {
+            let block = Block::new(vec![(command, args.to_buf())], false);
+            return self.begin_in_new_segments(index, block, None);
+        }
         let needs = if all { self.whole_shards() } else { self.needs_of([(command, args)].into_iter(), db, &[]) };
         let block = Block::new(vec![(command, args.to_buf())], false);
         self.begin(index, needs, block, None, false);
@@ -229,7 +227,7 @@ impl Engine {
         self.begin_for(nobody, needs, block, None, false);
     }
 
-    fn begin_for(
+    pub(super) fn begin_for(
         &mut self,
         caller: Caller,
         needs: Vec<(usize, Scope)>,
@@ -289,8 +287,10 @@ impl Engine {
 
     /// Hands over what an operation has asked this core for.
     pub(super) fn grant(&mut self, grant: Grant) {
-        if let Some(shard) = &grant.shard {
+        let mut grant = grant;
+        if let Some(shard) = &mut grant.shard {
             self.core.shard_lent(shard);
+            self.core.log.append(self.core.now / 1000, &mut shard.effects);
         }
         self.send_answer(usize::from(grant.operation.core), Answer::Granted(Box::new(grant)));
     }
@@ -330,6 +330,10 @@ impl Engine {
                     shard: grant.shard,
                     unwatch: None,
                     wait: None,
+                    switch: None,
+                    logged: None,
+                    confirm: None,
+                    seal: None,
                 };
                 self.send_release(grant.shard_id, release);
             }
@@ -341,6 +345,9 @@ impl Engine {
 
     /// Asks again for operations that were refused; once a turn, so that others get on meanwhile.
     pub(super) fn retry_refused(&mut self) -> bool {
+        if self.locks.is_sealed() {
+            return false;
+        }
         let retries = std::mem::take(&mut self.operations.retries);
         let any = !retries.is_empty();
         retries.into_iter().for_each(|id| self.ask(id));
@@ -360,18 +367,24 @@ impl Engine {
             let mut scratch = self.operations.spare.pop().unwrap_or_else(|| self.core.new_scratch());
             scratch.settings.clone_from(&self.core.scratch.settings);
             scratch.begin_recording();
+            scratch.effects.enabled = self.is_logging();
             let spanning = self.operations.spanning(id).expect("called for a live operation");
             for (db, entry) in spanning.grants.iter_mut().flat_map(|grant| grant.entries.drain(..)) {
                 scratch.install(db, entry);
             }
             spanning.block.place = Workplace::Scratch(scratch);
         }
+        let cores = self.core.node.cores;
+        let is_logging = self.is_logging();
         let spanning = self.operations.spanning(id).expect("called for a live operation");
         let (caller, retry) = (spanning.caller, spanning.retry);
         let connection = self.core.connections.get(caller.index).filter(|connection| connection.generation == caller.generation);
         let resp3 = connection.is_some_and(|connection| connection.resp3);
         let answered = retry && connection.is_none_or(|connection| connection.blocked.is_none());
         let spanning = self.operations.spanning(id).expect("called for a live operation");
+        // Segments are new only for what is about all shards, and for cuts, which change nothing.
+        let together = spanning.block.segments.is_some();
+        spanning.block.log = is_logging.then(|| BlockLog::new(cores, together));
         if broken {
             spanning.block.break_off(resp3);
         }
@@ -389,9 +402,20 @@ impl Engine {
             let caller = spanning.caller;
             (spanning.running, spanning.answered) = (true, false);
             let mut block = std::mem::replace(&mut spanning.block, Block::new(Vec::new(), false));
-            if let (Some(act), Workplace::Shards(shards)) = (block.on_all_shards.take(), &mut block.place) {
-                act(&mut self.core, shards);
+            if let Workplace::Shards(shards) = &mut block.place {
+                if let Some(segments) = block.segments.as_deref().filter(|_| !block.has_begun) {
+                    self.core.node.persistence.set_segments(segments.iter().map(|segment| segment.seq).collect());
+                    self.core.node.persistence.logging.store(!segments.is_empty(), Ordering::Release);
+                    shards.iter_mut().for_each(|shard| shard.effects.enabled = !segments.is_empty());
+                    if segments.is_empty() {
+                        block.log = None;
+                    }
+                }
+                if let Some(act) = block.on_all_shards.take() {
+                    block.seal = act(&mut self.core, shards);
+                }
             }
+            block.has_begun = true;
             let ended = self.run_block(caller, &mut block, Some(id));
             let spanning = self.operations.spanning(id).expect("it is not removed while it runs");
             spanning.running = false;
@@ -412,6 +436,7 @@ impl Engine {
         if block.is_exec && block.next == 0 && block.out.is_empty() && !block.commands.is_empty() {
             let len = block.commands.len();
             Reply::new(&mut block.out, false).array(len);
+            block.log.iter_mut().for_each(BlockLog::begin);
         }
         while block.next < block.commands.len() {
             let (command, args) = &block.commands[block.next];
@@ -425,6 +450,9 @@ impl Engine {
                     }
                 }
             }
+        }
+        if block.is_exec && !block.commands.is_empty() {
+            block.log.iter_mut().for_each(BlockLog::end);
         }
         true
     }
@@ -451,13 +479,21 @@ impl Engine {
             Workplace::Own => {
                 self.core.shard.as_mut().expect("a local block runs with the shard in place").execute(request, &mut block.out)
             }
-            Workplace::Scratch(scratch) => scratch.execute(request, &mut block.out),
-            Workplace::Shards(shards) => whole::run_on_all(shards, &mut self.core.scratch, command, request, &mut block.out),
+            Workplace::Scratch(scratch) => {
+                let outcome = scratch.execute(request, &mut block.out);
+                if let Some(log) = &mut block.log {
+                    log.take_from_scratch(scratch);
+                }
+                outcome
+            }
+            Workplace::Shards(shards) => {
+                whole::run_on_all(shards, &mut self.core.scratch, command, request, &mut block.log, &mut block.out)
+            }
         };
         if outcome.failed {
             self.core.counters.error_reply(&block.out[start..]);
             if loads {
-                Core::tell_load_error(command, &block.out[start..]);
+                loading::tell_error(command, &block.out[start..]);
             }
         }
         block.wait = outcome.wait;
@@ -472,6 +508,10 @@ impl Engine {
         }
         if outcome.dirty > 0 {
             self.core.count_dirty(outcome.dirty);
+            self.watch_waiting_records();
+        }
+        if outcome.flushed_all {
+            self.flushed_all();
         }
     }
 
@@ -488,13 +528,27 @@ impl Engine {
             let shards = (0..self.core.node.cores).collect();
             self.mark_blocked(caller.index, command, args, wait, claimed.clone(), None, shards);
         }
+        let logged = block.log.take().and_then(|log| self.logged(log)).map(Arc::new);
+        let answers = alive && !waits && (!retry || !block.out.is_empty());
+        let confirms = answers && self.is_logging() && self.core.config.appendfsync == AppendFsync::Always;
+        let confirm = confirms.then(|| {
+            let out = std::mem::take(&mut block.out);
+            let committing = Committing { caller, due: needs.len(), out, retry };
+            self.operations.add(self.core.id, Operation::Committing(Box::new(committing)))
+        });
+        self.hops_outstanding += if confirms { needs.len() } else { 0 };
         match std::mem::replace(&mut block.place, Workplace::Own) {
             Workplace::Shards(shards) => {
+                let mut switches = block.segments.map(|segments| {
+                    let mut segments = segments.into_iter();
+                    std::iter::repeat_with(move || segments.next().map(Box::new))
+                });
                 for (grant, shard) in grants.iter_mut().zip(shards) {
                     grant.shard = Some(shard);
                 }
                 self.publish_scratch_events();
                 for grant in grants {
+                    let switch = switches.as_mut().and_then(Iterator::next);
                     let release = Release {
                         ticket,
                         scope: Scope::Shard,
@@ -503,6 +557,10 @@ impl Engine {
                         shard: grant.shard,
                         unwatch: check_watch,
                         wait: None,
+                        switch,
+                        logged: logged.clone(),
+                        confirm,
+                        seal: block.seal,
                     };
                     self.send_release(grant.shard_id, release);
                 }
@@ -515,7 +573,8 @@ impl Engine {
                 let releases: Vec<_> = needs
                     .into_iter()
                     .map(|(shard_id, scope)| {
-                        (shard_id, self.release_of(&mut scratch, ticket, (shard_id, scope), &changed, check_watch, waiter))
+                        let release = self.release_of(&mut scratch, ticket, scope, &changed, check_watch, waiter);
+                        (shard_id, Release { logged: logged.clone(), confirm, ..release })
                     })
                     .collect();
                 debug_assert!(scratch.dbs.iter().all(|db| db.is_empty()), "an operation keeps to its keys");
@@ -530,21 +589,34 @@ impl Engine {
             }
             Workplace::Own => unreachable!("an operation has a workplace once it runs"),
         }
-        if !alive {
+        if answers && !confirms {
+            self.answer_caller(caller, retry, &block.out);
+        }
+    }
+
+    /// One of its shards says that an operation's part is durable; when all have, its client is answered.
+    pub(super) fn confirmed(&mut self, id: OperationId) {
+        self.hops_outstanding = self.hops_outstanding.saturating_sub(1);
+        let Some(Operation::Committing(committing)) = self.operations.get(id) else { return };
+        committing.due -= 1;
+        if committing.due > 0 {
             return;
         }
-        if waits {
+        if let Some(Operation::Committing(committing)) = self.operations.remove(id) {
+            self.answer_caller(committing.caller, committing.retry, &committing.out);
+        }
+    }
+
+    pub(super) fn answer_caller(&mut self, caller: Caller, retry: bool, out: &[u8]) {
+        if !self.is_alive(caller) {
             return;
         }
         if retry {
-            if !block.out.is_empty() {
-                self.unblock(caller.index, Some(&block.out));
-            }
-            return;
+            return self.unblock(caller.index, Some(out));
         }
         self.core.connections[caller.index].stall = Stall::None;
         self.core.to_resume.push(caller.index);
-        self.append_reply(caller.index, &block.out);
+        self.append_reply(caller.index, out);
     }
 
     /// The waiter for a command that has to wait for keys of several shards; with its flag if the client is not blocked yet.
@@ -564,7 +636,7 @@ impl Engine {
         &self,
         scratch: &mut Shard,
         ticket: u64,
-        (shard_id, scope): (usize, Scope),
+        scope: Scope,
         changed: &[(usize, Box<[u8]>)],
         unwatch: Option<ClientId>,
         waiter: Option<&Arc<Waiter>>,
@@ -578,15 +650,26 @@ impl Engine {
                 entries.extend(scratch.dbs[db].take(&placed).map(|entry| (db, entry)));
             }
         }
-        let is_here = |key: &[u8]| scratch.hasher.shard_of(SlotId::of_key(key)) == shard_id;
-        let changed = changed.iter().filter(|(_, key)| is_here(key)).cloned().collect();
+        let changed = changed.iter().filter(|(_, key)| keys.binary_search(key).is_ok()).cloned().collect();
         let wait = waiter.map(|waiter| {
             let command = self.core.node.registry.by_full_name(waiter.command.spec.name.as_bytes());
             let awaited = command.map_or_else(Vec::new, |command| route::awaited_keys(command, waiter.args.args()));
             let here = keys.iter().filter(|key| awaited.contains(&&***key)).cloned().collect();
             (waiter.clone(), here)
         });
-        Release { ticket, scope, entries, changed, shard: None, unwatch, wait }
+        Release {
+            ticket,
+            scope,
+            entries,
+            changed,
+            shard: None,
+            unwatch,
+            wait,
+            switch: None,
+            logged: None,
+            confirm: None,
+            seal: None,
+        }
     }
 
     fn send_release(&mut self, shard_id: usize, release: Release) {
@@ -599,6 +682,12 @@ impl Engine {
 
     /// Takes back what an operation had of this core's shard.
     pub(super) fn release(&mut self, mut release: Release) {
+        if let Some(segment) = release.switch.take() {
+            self.core.log.switch(segment.map(|segment| *segment), self.core.config.aof_timestamp_enabled);
+        }
+        if let Some(logged) = release.logged.take() {
+            self.log_operation(&logged);
+        }
         if let Some(shard) = release.shard.take() {
             self.core.shard_returned(shard);
             if self.core.shard.as_ref().is_some_and(|shard| shard.has_events()) {
@@ -608,6 +697,9 @@ impl Engine {
         let Some(shard) = &mut self.core.shard else {
             // An operation that held no key here has not kept others from claiming the shard.
             debug_assert!(matches!(&release.scope, Scope::Keys { keys, .. } if keys.is_empty()));
+            if let Some(operation) = release.confirm {
+                self.answer_when_durable(usize::from(operation.core), Answer::Durable { operation });
+            }
             if let Some(client) = release.unwatch {
                 self.with_shard_or_later(move |shard| shard.watch.unwatch(client));
             }
@@ -626,112 +718,31 @@ impl Engine {
             shard.waiters.add(waiter, keys.iter().map(|key| &**key));
         }
         self.locks.release(&release);
+        if let Some(operation) = release.confirm {
+            self.answer_when_durable(usize::from(operation.core), Answer::Durable { operation });
+        }
         if self.core.shard.as_ref().is_some_and(|shard| shard.waiters.has_ready()) {
             self.serve_blocked();
         }
         self.run_unlocked();
     }
-
-    // ---- jobs on several cores ----
-
-    pub(super) fn gather(&mut self, index: usize, gather: Gather, measured: Measured<'_>, parent: Option<OperationId>) {
-        let caller = self.caller(index);
-        if parent.is_none() {
-            self.core.connections[index].stall = Stall::Operation;
-        }
-        let cores = match gather.on {
-            On::AllCores => (0..self.core.node.cores).collect(),
-            On::Cores(cores) => cores,
-        };
-        let parts = cores.iter().map(|_| None).collect();
-        let Measured { command, args, nanos } = measured;
-        let (args, due) = (args.to_buf(), cores.len());
-        let gathering = Gathering { caller, due, parts, finish: gather.finish, parent, command, args, nanos, job_nanos: 0 };
-        let id = self.operations.add(self.core.id, Operation::Gathering(Box::new(gathering)));
-        if cores.is_empty() {
-            return self.end_gathering(id);
-        }
-        self.hops_outstanding += cores.len();
-        for (position, &core) in cores.iter().enumerate().filter(|&(_, &core)| core != self.core.id) {
-            let request = Request::Job { operation: id, position, needs_shard: gather.needs_shard, job: gather.job.clone() };
-            self.mesh.request(core, request);
-        }
-        if gather.together {
-            self.mesh.flush_now();
-        }
-        if let Some(position) = cores.iter().position(|&core| core == self.core.id) {
-            if gather.needs_shard && self.core.shard.is_none() {
-                self.locks.park(super::locks::Parked::Job { operation: id, position, job: gather.job });
-            } else {
-                self.run_job(id, position, &gather.job);
-            }
-        }
-    }
-
-    pub(super) fn run_job(&mut self, operation: OperationId, position: usize, job: &Job) {
-        let began = self.clock.nanos();
-        let part = job(&mut self.core);
-        self.after_job();
-        let nanos = self.clock.nanos() - began;
-        if operation.index != u32::MAX {
-            self.send_answer(usize::from(operation.core), Answer::JobDone { operation, position, part, nanos });
-        }
-    }
-
-    pub(super) fn job_done(&mut self, id: OperationId, position: usize, part: Part, nanos: u64) {
-        self.hops_outstanding = self.hops_outstanding.saturating_sub(1);
-        let Some(Operation::Gathering(gathering)) = self.operations.get(id) else { return };
-        gathering.parts[position] = Some(part);
-        gathering.job_nanos = gathering.job_nanos.max(nanos);
-        gathering.due -= 1;
-        if gathering.due == 0 {
-            self.end_gathering(id);
-        }
-    }
-
-    fn end_gathering(&mut self, id: OperationId) {
-        let Some(Operation::Gathering(gathering)) = self.operations.remove(id) else { return };
-        let Gathering { caller, parts, finish, parent, command, args, nanos, job_nanos, .. } = *gathering;
-        let began = self.clock.nanos();
-        let parts = parts.into_iter().flatten().collect();
-        let alive = self.is_alive(caller);
-        let mut out = Vec::new();
-        if alive {
-            let resp3 = self.core.connections[caller.index].resp3;
-            let mut reply = Reply::new(&mut out, resp3);
-            if let Err(error) = finish(&mut self.core, caller.index, parts, &mut reply) {
-                reply.out.clear();
-                reply.error(&error);
-            }
-            self.after_job();
-        }
-        let failed = out.first() == Some(&b'-');
-        let nanos = nanos + job_nanos + (self.clock.nanos() - began);
-        self.count_node_command(alive.then_some(caller.index), command, args.args(), nanos, failed);
-        if let Some(parent) = parent {
-            if failed {
-                self.core.counters.error_reply(&out);
-            }
-            if let Some(spanning) = self.operations.spanning(parent) {
-                spanning.block.out.extend_from_slice(&out);
-                if spanning.running {
-                    spanning.answered = true;
-                    return;
-                }
-            }
-            return self.continue_block(parent);
-        }
-        if self.is_alive(caller) {
-            self.core.connections[caller.index].stall = Stall::None;
-            self.core.to_resume.push(caller.index);
-            self.append_reply(caller.index, &out);
-        }
-    }
 }
 
 impl Block {
     pub fn new(commands: Vec<(&'static Registered, ArgsBuf)>, is_exec: bool) -> Self {
-        Block { commands, next: 0, is_exec, out: Vec::new(), wait: None, place: Workplace::Own, on_all_shards: None }
+        Block {
+            commands,
+            next: 0,
+            is_exec,
+            out: Vec::new(),
+            wait: None,
+            place: Workplace::Own,
+            on_all_shards: None,
+            segments: None,
+            has_begun: false,
+            log: None,
+            seal: None,
+        }
     }
 
     /// A watched key has changed: EXEC answers null and runs nothing.

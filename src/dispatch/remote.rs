@@ -3,9 +3,8 @@
 use super::Engine;
 use super::locks::Parked;
 use super::mesh::{Answer, Batch, Item, Origin, Replies, ReplyItem, Request};
-use super::{gate, route};
+use super::{gate, loading, route};
 use crate::commands::registry::{Plan, Run};
-use crate::core::Core;
 use crate::core::connection::Stall;
 use kvshard::keyspace::waiters::{Wait, Waiter};
 use kvshard::shard;
@@ -96,7 +95,7 @@ impl Engine {
             self.run_item(item, args, &mut replies);
         }
         replies.spent = Some(batch);
-        self.mesh.answer(from, Answer::Replies(replies));
+        self.answer_when_durable(from, Answer::Replies(replies));
     }
 
     fn fetch_batch_ahead(&self, batch: &Batch) {
@@ -151,7 +150,7 @@ impl Engine {
         if outcome.failed {
             self.core.counters.error_reply(&replies.bytes[start..]);
             if self.core.loading {
-                Core::tell_load_error(item.command, &replies.bytes[start..]);
+                loading::tell_error(item.command, &replies.bytes[start..]);
             }
         }
         let waits = outcome.wait.map(|wait| (wait, self.add_waiter(item, args, wait)));
@@ -192,7 +191,7 @@ impl Engine {
                     if usize::from(item.origin.core) == self.core.id {
                         self.take_replies(*replies);
                     } else {
-                        self.mesh.answer(usize::from(item.origin.core), Answer::Replies(replies));
+                        self.answer_when_durable(usize::from(item.origin.core), Answer::Replies(replies));
                     }
                 }
                 Parked::Job { operation, position, job } => self.run_job(operation, position, &job),
@@ -213,7 +212,9 @@ impl Engine {
     /// An answer to any core, this one included.
     pub(super) fn send_answer(&mut self, to: usize, answer: Answer) {
         match answer {
-            Answer::Granted(_) | Answer::Refused { .. } if to == self.core.id => self.operations.own_answers.push_back(answer),
+            Answer::Granted(_) | Answer::Refused { .. } | Answer::Durable { .. } if to == self.core.id => {
+                self.operations.own_answers.push_back(answer)
+            }
             answer if to == self.core.id => self.answer(to, answer),
             answer => self.mesh.answer(to, answer),
         }
@@ -229,6 +230,7 @@ impl Engine {
             }
             Answer::Granted(grant) => self.granted(*grant),
             Answer::Refused { operation } => self.refused(operation),
+            Answer::Durable { operation } => self.confirmed(operation),
             Answer::JobDone { operation, position, part, nanos } => self.job_done(operation, position, part, nanos),
             Answer::Served { client, reply, slow } => self.served(client, &reply, slow),
             Answer::Ready { client } => self.ready(client),

@@ -2,28 +2,34 @@
 //!
 //! The cut is made like FLUSHALL: an operation to which every core lends its shard, so that no operation is half done at that
 //! instant. Afterwards each core writes its own shard's cut, a slice a turn, beside its clients. When the coordinator takes no more
-//! pieces for the moment, the cut waits: clients do not.
+//! pieces for the moment, the cut waits and clients do not, unless they change so much meanwhile that its records would take up
+//! memory without measure.
+//!
+//! The cut of the last save, before the node ends, leaves the shards with their cores but claimed: what would be done with them
+//! from then on would not be in the file, and nobody is to be told that it was done.
 
 use super::Engine;
 use super::loading::LoadBudget;
 use super::operation::Block;
 use crate::config::structures::SavePoint;
-use crate::coordinator::contract::{Order, PIECES_MAX, Piece, Snapshot, ToCore};
+use crate::coordinator::contract::{Order, Piece, QUEUED_BYTES_MAX, Snapshot, ToCore};
 use crate::coordinator::status::Saving;
 use crate::core::Core;
 use crate::core::connection::Stall;
-use crate::core::shared::ShutdownOptions;
-use crate::observe::log;
-use crossbeam_channel::{Sender, TrySendError, bounded};
+use crate::observe::{log, memory};
+use crossbeam_channel::{Sender, unbounded};
 use kvshard::Shard;
 use kvshard::codec::rdb::Compression;
-use kvshard::keyspace::cut::CutForm;
-use std::path::PathBuf;
+use kvshard::keyspace::cut::{CutForm, CutStep};
 use std::sync::atomic::Ordering;
 
 /// Entries a turn writes of its shard's cut, and bytes of records that make a piece.
 const SLICE_ENTRIES: usize = 256;
 const PIECE_BYTES: usize = 64 << 10;
+/// Records that may wait in all shards together: this part of the memory in use, for their buffers may be twice as large, and what is
+/// queued and being written comes on top; all of it is to stay well below a tenth. For each shard at least so many bytes.
+const WAITING_PART: usize = 64;
+const WAITING_BYTES_MIN: usize = 256 << 10;
 /// A save that failed is not tried again by a save point before so many seconds have passed.
 const RETRY_SECONDS: i64 = 5;
 
@@ -31,16 +37,22 @@ const RETRY_SECONDS: i64 = 5;
 #[derive(Default)]
 pub struct CutStream {
     to_coordinator: Option<Sender<Piece>>,
-    /// What the coordinator had no room for.
-    unsent: Option<Piece>,
+    /// The coordinator has no room.
+    waits: bool,
+    /// So many records wait in the shard that writes have to wait; counted in `full_shards`.
+    is_full: bool,
 }
 
-/// What is done once with all shards in one place.
-pub type OnAllShards = Box<dyn FnOnce(&mut Core, &mut [Box<Shard>])>;
+/// What is done once with all shards in one place. If it returns a number, the shards stay claimed while that hold is on; see
+/// [`crate::core::shared::Shutdown::hold`].
+pub type OnAllShards = Box<dyn FnOnce(&mut Core, &mut [Box<Shard>]) -> Option<u64>>;
 
 impl Engine {
     /// Begins the saves that were ordered on this core since the last turn.
     pub fn begin_saves(&mut self) {
+        if std::mem::take(&mut self.core.to_rewrite) {
+            self.begin_rewrite("background rewrite");
+        }
         if self.core.to_save.is_empty() {
             return;
         }
@@ -54,47 +66,74 @@ impl Engine {
 
     /// Writes a slice of this shard's cut, if one is under way; true if there is more to do at once.
     pub(super) fn continue_snapshot(&mut self) -> bool {
-        let Some(shard) = self.core.shard.as_mut().filter(|shard| shard.is_cutting()) else { return false };
-        let stream = &mut self.snapshot;
-        if stream.to_coordinator.is_none() {
-            stream.to_coordinator = self.core.node.persistence.rdb().pieces.clone();
-        }
-        let given_up = stream.to_coordinator.is_none();
-        if given_up {
-            shard.give_up_cut();
-            stream.unsent = None;
-        }
-        let piece = stream.unsent.take().unwrap_or_else(|| {
-            let mut records = Vec::with_capacity(PIECE_BYTES);
-            let step = shard.continue_cut(SLICE_ENTRIES, PIECE_BYTES, &mut records);
-            Piece { records, keys: step.keys, ended: step.ended }
-        });
-        if given_up {
-            return !piece.ended;
-        }
-        let ended = piece.ended;
-        let to = stream.to_coordinator.as_ref().expect("looked at above");
-        match to.try_send(piece) {
-            Ok(()) if ended => {
-                *stream = CutStream::default();
-                false
-            }
-            Ok(()) => true,
-            Err(TrySendError::Full(piece)) => {
-                stream.unsent = Some(piece);
-                false
-            }
-            // Nobody takes it any more: the rest of the cut is given up.
-            Err(TrySendError::Disconnected(_)) => {
-                *stream = CutStream::default();
-                true
-            }
-        }
+        let more = self.write_slice();
+        self.watch_waiting_records();
+        more
     }
 
-    /// Pieces wait for the coordinator to have room: look again soon.
+    fn write_slice(&mut self) -> bool {
+        let stream = &mut self.snapshot;
+        stream.waits = false;
+        let Some(shard) = self.core.shard.as_mut().filter(|shard| shard.is_cutting()) else { return false };
+        let persistence = &self.core.node.persistence;
+        if stream.to_coordinator.is_none() {
+            stream.to_coordinator = persistence.rdb().pieces.clone();
+        }
+        let Some(to_coordinator) = &stream.to_coordinator else {
+            // Nobody takes it any more: the rest of the cut is given up.
+            shard.give_up_cut();
+            return !shard.continue_cut(SLICE_ENTRIES, PIECE_BYTES, &mut Vec::new()).ended;
+        };
+        if persistence.queued_bytes.load(Ordering::Relaxed) >= QUEUED_BYTES_MAX {
+            // If that is because the save has ended early, nothing makes room any more.
+            if persistence.rdb().pieces.is_none() {
+                stream.to_coordinator = None;
+                return true;
+            }
+            stream.waits = true;
+            return false;
+        }
+        let mut records = Vec::new();
+        let CutStep { keys, ended } = shard.continue_cut(SLICE_ENTRIES, PIECE_BYTES, &mut records);
+        persistence.queued_bytes.fetch_add(records.len(), Ordering::Relaxed);
+        let nobody_there = to_coordinator.send(Piece { records, keys, ended }).is_err();
+        if ended || nobody_there {
+            stream.to_coordinator = None;
+        }
+        !ended
+    }
+
+    /// The coordinator has no room for more: look again soon.
     pub(super) fn waits_for_coordinator(&self) -> bool {
-        self.snapshot.unsent.is_some()
+        self.snapshot.waits
+    }
+
+    /// When writers are faster than the coordinator, the records of what they have changed wait in the shard. Beyond a measure
+    /// the node's writes wait until most of that has been taken; reads go on. What was already on its way may still come on top.
+    pub(super) fn watch_waiting_records(&mut self) {
+        let Some(shard) = self.core.shard.as_ref().filter(|shard| shard.is_cutting() || self.snapshot.is_full) else { return };
+        let persistence = &self.core.node.persistence;
+        let most = persistence.waiting_bytes_max.load(Ordering::Relaxed);
+        let is_full = shard.cut_waiting_bytes() > if self.snapshot.is_full { most / 2 } else { most };
+        if is_full == self.snapshot.is_full {
+            return;
+        }
+        self.snapshot.is_full = is_full;
+        if is_full {
+            persistence.full_shards.fetch_add(1, Ordering::Relaxed);
+        } else {
+            persistence.full_shards.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.look_at_node();
+    }
+
+    /// The whole data set was given up by a command that ran here.
+    #[cold]
+    pub(super) fn flushed_all(&mut self) {
+        if self.core.loading {
+            return;
+        }
+        self.core.node.persistence.flushed_all(!self.core.config.save.is_empty());
     }
 
     /// Acts on what the coordinator has said.
@@ -103,6 +142,12 @@ impl Engine {
         let mut budget = LoadBudget::of_a_turn();
         while let Some(message) = self.next_message(&budget) {
             match message {
+                ToCore::Append { segment, done } => {
+                    self.core.log.switch(Some(*segment), self.core.config.aof_timestamp_enabled);
+                    self.core.shard.as_mut().expect("nobody is served yet").effects.enabled = true;
+                    drop(done);
+                }
+                ToCore::Segments(opened) => self.segments_opened(opened),
                 ToCore::Load(load) => {
                     if !self.load(load, &mut budget) {
                         return any;
@@ -128,15 +173,15 @@ impl Engine {
     pub(super) fn look_at_save_points(&mut self) {
         let node = self.core.node.clone();
         let (persistence, now_s) = (&node.persistence, self.core.now / 1000);
-        if persistence.loading.load(Ordering::Relaxed) || node.shutdown.holds_writes() {
+        if persistence.loading.load(Ordering::Relaxed) || node.shutdown.hold() != 0 {
             return;
         }
-        let (scheduled, last_try_s) = {
+        let (scheduled, after_flush, last_try_s) = {
             let rdb = persistence.rdb();
             if rdb.running.is_some() {
                 return;
             }
-            (rdb.scheduled, rdb.last_try_s)
+            (rdb.scheduled, rdb.after_flush, rdb.last_try_s)
         };
         let changes = node.unsaved_changes();
         let since_s = now_s - persistence.last_save.load(Ordering::Relaxed);
@@ -146,7 +191,13 @@ impl Engine {
         if let Some(point) = point {
             log::notice(&format!("{} changes in {} seconds. Saving...", point.changes, point.seconds));
         }
-        if (point.is_some() || scheduled) && persistence.begin_save(Saving::Background, now_s) {
+        // One that a client has scheduled follows another, as in Redis.
+        let for_client = point.is_none() && !after_flush;
+        let wanted = point.is_some() || after_flush || (scheduled && may_try);
+        if wanted && persistence.begin_save(Saving::Background, now_s) {
+            if for_client {
+                persistence.rdb().scheduled = false;
+            }
             log::notice(&format!("Background saving started by pid {}", std::process::id()));
             self.core.to_save.push(Saving::Background);
         }
@@ -156,22 +207,18 @@ impl Engine {
     pub(super) fn look_at_shutdown(&mut self) {
         let node = self.core.node.clone();
         let Some(options) = node.shutdown.wanted() else { return };
-        if node.shutdown.is_requested() || node.shutdown.holds_writes() {
+        if node.shutdown.is_requested() || node.shutdown.is_aborted() || node.shutdown.hold() != 0 {
             return;
         }
-        if node.persistence.loading.load(Ordering::Relaxed) {
-            // What is half there must not take the place of what is on disk.
-            node.shutdown.request();
-            self.mesh.ring_all();
-            return;
-        }
-        let ShutdownOptions { save, no_save, .. } = options;
+        // What has been loaded so far must not take the place of the whole.
+        let loading = node.persistence.loading.load(Ordering::Relaxed);
+        let (save, no_save) = (options.save && !loading, options.no_save || loading);
         let mut rdb = node.persistence.rdb();
         if let Some(running) = &rdb.running {
             if !node.persistence.give_up.swap(true, Ordering::Relaxed) && matches!(running.saving, Saving::Background) {
                 log::warning("There is a child saving an .rdb. Killing it!");
             }
-            rdb.scheduled = false;
+            (rdb.scheduled, rdb.after_flush) = (false, false);
             return;
         }
         drop(rdb);
@@ -180,21 +227,22 @@ impl Engine {
             self.mesh.ring_all();
             return;
         }
-        log::notice("Saving the final RDB snapshot before exiting.");
-        node.shutdown.hold_writes();
+        // If another save has begun at this moment: once more in the next turn.
         if node.persistence.begin_save(Saving::Shutdown, self.core.now / 1000) {
+            log::notice("Saving the final RDB snapshot before exiting.");
+            node.shutdown.hold_data();
             self.core.to_save.push(Saving::Shutdown);
         }
     }
 }
 
 /// The instant: every shard begins its cut, and the coordinator learns what is to come.
-fn cut(core: &mut Core, shards: &mut [Box<Shard>], saving: Saving) {
+pub(super) fn cut(core: &mut Core, shards: &mut [Box<Shard>], saving: Saving) -> Option<u64> {
     let persistence = &core.node.persistence;
-    if shards.iter().any(|shard| shard.is_cutting()) {
-        // The last cut was given up and is not quite through.
-        core.to_save.push(saving);
-        return;
+    for shard in shards.iter_mut().filter(|shard| shard.is_cutting()) {
+        // The last save was given up, and this shard has not heard of it or is not quite through: it has no records to give.
+        shard.give_up_cut();
+        while !shard.continue_cut(usize::MAX, usize::MAX, &mut Vec::new()).ended {}
     }
     let compression = if core.config.rdbcompression { Compression::Lzf } else { Compression::None };
     let form = CutForm { compression, policy: shards[0].settings.maxmemory_policy, now: core.now };
@@ -205,7 +253,10 @@ fn cut(core: &mut Core, shards: &mut [Box<Shard>], saving: Saving) {
         }
         shard.begin_cut(form);
     }
-    let (sender, pieces) = bounded(PIECES_MAX);
+    let (sender, pieces) = unbounded();
+    let most = (memory::used() as usize / WAITING_PART / shards.len()).max(WAITING_BYTES_MIN);
+    persistence.waiting_bytes_max.store(most, Ordering::Relaxed);
+    persistence.queued_bytes.store(0, Ordering::Relaxed);
     {
         let mut rdb = persistence.rdb();
         rdb.pieces = Some(sender);
@@ -213,10 +264,14 @@ fn cut(core: &mut Core, shards: &mut [Box<Shard>], saving: Saving) {
             running.keys = databases.iter().map(|(keys, _)| keys).sum();
         }
     }
-    let path = PathBuf::from(core.config.dbfilename.path());
+    // From its root on: the process's directory may be another one when the file is whole.
+    let path = core.config.dir.resolve(core.config.dbfilename.path());
     let changes = core.node.changes();
     let cores = shards.len();
-    let snapshot = Snapshot { saving, path, compression, pieces, cores, databases, changes };
+    let key_delay_us = core.config.rdb_key_save_delay;
+    let snapshot = Snapshot { saving, path, compression, key_delay_us, pieces, cores, databases, changes };
     // If the coordinator is gone the node is ending: the cores find the queue without its other end.
     let _gone = core.node.to_coordinator.send(Order::Snapshot(Box::new(snapshot)));
+    let hold = core.node.shutdown.hold();
+    (matches!(saving, Saving::Shutdown) && hold != 0).then_some(hold)
 }

@@ -1,13 +1,15 @@
 //! EXEC, and node commands wherever they run.
 
 use super::Engine;
+use super::gather::Measured;
 use super::mesh::{OperationId, Request, Scope};
-use super::operation::{Block, Caller, Measured, Workplace};
+use super::operation::{Block, Caller, Workplace};
 use super::route::{self, Target};
 use crate::commands::registry::{Plan, Registered, Run};
 use crate::commands::{Action, Call};
 use crate::core::connection::{Connection, Special, Stall, Transaction};
-use kvshard::{Args, Error, Reply};
+use kvshard::keyspace::ClientId;
+use kvshard::{Args, Effects, Error, Reply};
 
 impl Engine {
     /// Runs a node command for a connection.
@@ -138,19 +140,21 @@ impl Engine {
         self.forget_watched(client, &watched);
     }
 
-    pub(super) fn forget_watched(&mut self, client: kvshard::keyspace::ClientId, watched: &[(usize, Box<[u8]>)]) {
+    pub(super) fn forget_watched(&mut self, client: ClientId, watched: &[(usize, Box<[u8]>)]) {
         let mut shards: Vec<usize> = watched
             .iter()
             .map(|(_, key)| self.core.scratch.hasher.shard_of(kvshard::keyspace::slot::SlotId::of_key(key)))
             .collect();
         shards.sort_unstable();
         shards.dedup();
-        for shard in shards {
-            if shard == self.core.id {
-                self.with_shard_or_later(move |shard| shard.watch.unwatch(client));
-            } else {
-                self.mesh.request(shard, Request::Unwatch(client));
-            }
+        shards.into_iter().for_each(|shard| self.unwatch_on(shard, client));
+    }
+
+    pub(super) fn unwatch_on(&mut self, shard: usize, client: ClientId) {
+        if shard == self.core.id {
+            self.with_shard_or_later(move |shard| shard.watch.unwatch(client));
+        } else {
+            self.mesh.request(shard, Request::Unwatch(client));
         }
     }
 
@@ -189,6 +193,9 @@ impl Engine {
         if block.commands.is_empty() {
             Reply::new(&mut block.out, false).array(0);
         }
+        if block.commands.iter().any(|(command, _)| self.needs_new_segments(command)) {
+            return self.begin_in_new_segments(index, block, check_watch);
+        }
         self.begin(index, needs, block, check_watch, false);
     }
 
@@ -209,7 +216,7 @@ impl Engine {
         index: usize,
         queue: &[(&'static Registered, kvshard::command::ArgsBuf)],
         needs: &[(usize, Scope)],
-        check_watch: Option<kvshard::keyspace::ClientId>,
+        check_watch: Option<ClientId>,
     ) -> bool {
         let keys = needs.iter().flat_map(|(_, scope)| match scope {
             Scope::Keys { keys, .. } => &**keys,
@@ -232,8 +239,10 @@ impl Engine {
         }
         let connection = &self.core.connections[index];
         let caller = Caller { index, generation: connection.generation, client: connection.id };
+        self.group_effects(Effects::begin);
         let ended = self.run_block(caller, &mut block, None);
         debug_assert!(ended, "a block without node commands runs through");
+        self.group_effects(Effects::end);
         self.append_reply(index, &block.out);
         if self.core.shard.as_ref().is_some_and(|shard| shard.has_events()) {
             self.publish_events();
@@ -242,5 +251,12 @@ impl Engine {
             self.serve_blocked();
         }
         true
+    }
+
+    /// The effects of a block on this core's own shard are one group.
+    fn group_effects(&mut self, mark: fn(&mut Effects)) {
+        if let Some(shard) = &mut self.core.shard {
+            mark(&mut shard.effects);
+        }
     }
 }

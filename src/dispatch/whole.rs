@@ -3,6 +3,7 @@
 //! A command of one shard runs there; one for all shards runs on each, and the replies become one; one with keys of several
 //! shards has them brought together in a scratch shard, as an operation would, without any further lock.
 
+use super::log::BlockLog;
 use super::route::{self, Target};
 use crate::commands::registry::{Plan, Registered};
 use kvshard::command::Merge;
@@ -16,11 +17,12 @@ pub fn run_on_all(
     scratch: &mut Shard,
     command: &'static Registered,
     request: shard::Request<'_>,
+    log: &mut Option<BlockLog>,
     out: &mut Vec<u8>,
 ) -> Outcome {
     let hasher = scratch.hasher.clone();
     let mut uses = Vec::new();
-    match route::target(command, request.args, &hasher, 0, &mut uses) {
+    let outcome = match route::target(command, request.args, &hasher, 0, &mut uses) {
         Target::One(shard) => {
             let start = out.len();
             let outcome = shards[shard].execute(request, out);
@@ -31,9 +33,13 @@ pub fn run_on_all(
         }
         _ => match command.plan {
             Plan::AllShards(merge) => run_on_each(shards, merge, request, out),
-            _ => run_gathered(shards, scratch, command, request, out),
+            _ => run_gathered(shards, scratch, command, request, log, out),
         },
+    };
+    if let Some(log) = log {
+        log.take_from_shards(shards);
     }
+    outcome
 }
 
 /// Runs a command on each shard and joins the replies.
@@ -65,6 +71,7 @@ fn run_on_each(shards: &mut [Box<Shard>], merge: Merge, request: shard::Request<
         let mut part = Vec::new();
         let outcome = shard.execute(shard::Request { ..request }, &mut part);
         total.dirty += outcome.dirty;
+        total.flushed_all |= outcome.flushed_all;
         if outcome.failed {
             // All shards refuse alike: the first one's word is enough.
             out.extend_from_slice(&part);
@@ -100,6 +107,7 @@ fn run_gathered(
     scratch: &mut Shard,
     command: &'static Registered,
     request: shard::Request<'_>,
+    log: &mut Option<BlockLog>,
     out: &mut Vec<u8>,
 ) -> Outcome {
     let hasher = scratch.hasher.clone();
@@ -118,6 +126,7 @@ fn run_gathered(
         }
     };
     scratch.begin_recording();
+    scratch.effects.enabled = log.is_some();
     for key in route::keys(command, request.args) {
         lend(key, &mut keys, shards, scratch);
     }
@@ -127,6 +136,9 @@ fn run_gathered(
         }
     }
     let outcome = scratch.execute(request, out);
+    if let Some(log) = log {
+        log.take_from_scratch(scratch);
+    }
     let changed = scratch.end_recording();
     for key in &keys {
         let placed = hasher.key(key);

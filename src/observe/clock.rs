@@ -93,6 +93,7 @@ pub fn wall_ms() -> i64 {
 pub fn wall_micros() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
 }
+
 /// The CPU time of the calling thread so far, nanoseconds.
 pub fn thread_cpu_nanos() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

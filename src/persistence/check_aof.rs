@@ -15,7 +15,10 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use kvshard::number::leading_integer;
+
 use super::manifest::{LINE_BYTES_MAX as MANIFEST_LINE_BYTES_MAX, Manifest};
+use crate::config::structures::os_reason;
 use crate::observe::log;
 
 /// Longest header line of a command; what is behind is no CR LF.
@@ -94,7 +97,7 @@ impl Options {
             [switch, timestamp, path] if switch == "--truncate-to-timestamp" => {
                 let (seconds, used) = leading_integer(timestamp.as_bytes());
                 match seconds {
-                    Some(seconds) if used == timestamp.len() => Ok(options(path, false, seconds)),
+                    Ok(seconds) if used == timestamp.len() => Ok(options(path, false, seconds)),
                     _ => Err(Refusal::Timestamp),
                 }
             }
@@ -187,7 +190,7 @@ impl Check<'_> {
     /// A manifest's error is printed as the server logs it.
     fn manifest(&mut self, path: &Path) -> Result<Manifest, Stop> {
         let read = std::fs::read(path).map_err(|error| {
-            let (path, error) = (path.display(), reason(&error));
+            let (path, error) = (path.display(), os_reason(&error));
             vec![format!("Fatal error: can't open the AOF manifest file {path} for reading: {error}")]
         });
         let parsed = read.and_then(|text| Manifest::parse(&text).map_err(|error| error.messages()));
@@ -223,16 +226,14 @@ impl Check<'_> {
     }
 
     fn open_to_look(&mut self, path: &Path) -> Result<File, Stop> {
-        File::open(path).or_else(|error| self.stop(&format!("Cannot open file {}: {}\n", path.display(), reason(&error))))
+        File::open(path).or_else(|error| self.stop(&format!("Cannot open file {}: {}\n", path.display(), os_reason(&error))))
     }
 
     fn file(&mut self, subject: &Subject<'_>) -> Result<FileVerdict, Stop> {
         let Subject { name, path, is_last, begins_with_rdb } = *subject;
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(path)
-            .or_else(|error| self.stop(&format!("Cannot open file {}: {}, aborting...\n", path.display(), reason(&error))))?;
+        let opened = OpenOptions::new().read(true).write(true).open(path);
+        let mut file = opened
+            .or_else(|error| self.stop(&format!("Cannot open file {}: {}, aborting...\n", path.display(), os_reason(&error))))?;
         let size = match file.metadata() {
             Ok(metadata) => metadata.len(),
             Err(_) => return self.stop(&format!("Cannot stat file: {name}, aborting...\n")),
@@ -338,7 +339,7 @@ impl Check<'_> {
         let Some(timestamp) = line.strip_prefix(b"#TS:").filter(|_| to != 0) else { return Ok(false) };
         let (seconds, used) = leading_integer(timestamp);
         let seconds = match seconds {
-            Some(seconds) if timestamp.get(used) == Some(&b'\r') => seconds,
+            Ok(seconds) if timestamp.get(used) == Some(&b'\r') => seconds,
             _ => return self.stop("Invalid timestamp annotation\n"),
         };
         if seconds <= to {
@@ -410,11 +411,10 @@ impl Check<'_> {
             let got = if buffer[0] == 0 { String::new() } else { format!("{}'", char::from(buffer[0])) };
             return Err(CommandEnd::Wrong(format!("Expected prefix '{}', got: '{got}", char::from(prefix))));
         }
-        let (number, used) = leading_integer(&buffer[1..len]);
+        let (Ok(number) | Err(number), used) = leading_integer(&buffer[1..len]);
         let at = |index: usize| buffer.get(1 + used + index).copied().unwrap_or(0);
         self.line_end([at(0), at(1)])?;
-        let negative = buffer[1..].iter().find(|byte| !is_blank(**byte)) == Some(&b'-');
-        Ok(number.unwrap_or(if negative { i64::MIN } else { i64::MAX }))
+        Ok(number)
     }
 
     fn line_end(&mut self, bytes: [u8; 2]) -> Result<(), CommandEnd> {
@@ -546,34 +546,6 @@ fn directory_of(path: &Path) -> OsString {
     }
 }
 
-fn is_blank(byte: u8) -> bool {
-    byte.is_ascii_whitespace() || byte == 0x0b
-}
-
-/// The integer that `text` begins with, as strtol reads it: blanks, a sign, digits. `None` beyond 64 bits. And how many bytes it
-/// takes, none if there is no digit.
-fn leading_integer(text: &[u8]) -> (Option<i64>, usize) {
-    let blanks = text.iter().take_while(|byte| is_blank(**byte)).count();
-    let signs = usize::from(matches!(text.get(blanks), Some(b'-' | b'+')));
-    let negative = signs == 1 && text[blanks] == b'-';
-    let start = blanks + signs;
-    let digits = text[start..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-    if digits == 0 {
-        return (Some(0), 0);
-    }
-    let value = text[start..start + digits].iter().try_fold(0i64, |value, digit| {
-        let digit = i64::from(digit - b'0');
-        value.checked_mul(10)?.checked_add(if negative { -digit } else { digit })
-    });
-    (value, start + digits)
-}
-
-/// An error in the words of strerror(3).
-fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or_default().to_owned()
-}
-
 fn cut(text: &str, max: usize) -> &str {
     let end = (0..=text.len().min(max)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     &text[..end]
@@ -673,24 +645,6 @@ mod tests {
         ];
         for (path, expected) in cases {
             assert_eq!(directory_of(Path::new(path)), expected, "{path}");
-        }
-    }
-
-    #[test]
-    fn integers_are_those_of_strtol() {
-        let cases: [(&[u8], _); 9] = [
-            (b"", (Some(0), 0)),
-            (b"x", (Some(0), 0)),
-            (b" -", (Some(0), 0)),
-            (b"12x", (Some(12), 2)),
-            (b" \t+12", (Some(12), 5)),
-            (b"-007 ", (Some(-7), 4)),
-            (b"-9223372036854775808", (Some(i64::MIN), 20)),
-            (b"9223372036854775808!", (None, 19)),
-            (b"\r\n5", (Some(5), 3)),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(leading_integer(text), expected, "{}", text.escape_ascii());
         }
     }
 

@@ -51,12 +51,3 @@ impl FileLayer for Disk {
         file.sync_data()
     }
 }
-
-/// What the system says of an error, without its number, as Redis prints it.
-pub fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    match error.raw_os_error() {
-        Some(number) => text.strip_suffix(&format!(" (os error {number})")).unwrap_or(&text).to_owned(),
-        None => text,
-    }
-}

@@ -21,6 +21,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use kvshard::number::leading_integer;
+
 use super::disk::FileLayer;
 use crate::config::words;
 
@@ -297,7 +299,8 @@ fn entry(line: &[u8]) -> Result<Entry, Fault> {
             }
             name = value.to_vec();
         } else if key.eq_ignore_ascii_case(b"seq") {
-            seq = leading_integer(value);
+            let (Ok(number) | Err(number), _) = leading_integer(value);
+            seq = number;
         } else if key.eq_ignore_ascii_case(b"type") {
             letter = value.first().copied().unwrap_or(0);
         }
@@ -314,21 +317,6 @@ fn entry(line: &[u8]) -> Result<Entry, Fault> {
 /// A quoted word may hold a NUL, where Redis's strings end.
 fn until_nul(word: &[u8]) -> &[u8] {
     word.split(|byte| *byte == 0).next().unwrap_or_default()
-}
-
-/// The integer a word begins with, else 0; beyond 64 bits the nearest.
-fn leading_integer(word: &[u8]) -> i64 {
-    let start = word.iter().take_while(|byte| byte.is_ascii_whitespace() || **byte == 0x0b).count();
-    let (negative, digits) = match &word[start..] {
-        [b'-', digits @ ..] => (true, digits),
-        [b'+', digits @ ..] => (false, digits),
-        digits => (false, digits),
-    };
-    let digits = digits.iter().take_while(|byte| byte.is_ascii_digit());
-    digits.fold(0i64, |value, digit| {
-        let digit = i64::from(digit - b'0');
-        value.saturating_mul(10).saturating_add(if negative { -digit } else { digit })
-    })
 }
 
 /// Also for `'`, which Redis prints bare and then cannot read.

@@ -22,6 +22,12 @@ use kvshard::effects::{EXEC, MULTI};
 
 use super::spanning::{Completion, Operation, SegmentSeq, annotate};
 
+/// The first line of a segment: which of a run's segments it is. The next run goes on in them if it has as many cores. redis-server
+/// skips the line.
+pub fn head(index: usize, cores: usize) -> Vec<u8> {
+    format!("#KVSEGMENT:{}/{cores}\r\n", index + 1).into_bytes()
+}
+
 /// The state of one segment's text.
 #[derive(Clone, Debug)]
 pub struct SegmentEncoder {

@@ -15,7 +15,7 @@ pub(super) struct Patience {
     /// For one completion; `None`: for ever.
     pub timeout: Option<Duration>,
     /// For more than one, if that many are asked for; needs the feature `min_wait`.
-    pub gather: Duration,
+    pub min_wait: Duration,
 }
 
 /// Submits `submit` entries and waits for `wait_for` completions with `patience`; returns how many entries the kernel has
@@ -46,7 +46,7 @@ pub(super) unsafe fn enter(
     });
     let argument = timespec.as_ref().map(|timespec| GetEventsArg {
         timespec,
-        min_wait_us: patience.gather.as_micros() as u32,
+        min_wait_us: patience.min_wait.as_micros() as u32,
         ..GetEventsArg::EMPTY
     });
     let (pointer, size) = match &argument {

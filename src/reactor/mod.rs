@@ -12,10 +12,10 @@
 //! [`Ring::submit_and_wait`], which is the turn's only system call.
 
 pub mod buffers;
+pub mod coalesce;
 pub mod disk;
 mod enter;
 pub mod features;
-pub mod gather;
 pub mod listener;
 pub mod listening;
 pub mod ring;

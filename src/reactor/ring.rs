@@ -84,14 +84,26 @@ struct Flight {
 }
 
 enum Task {
-    /// Sends `bytes`, of which `done` are gone.
-    Send { bytes: Vec<u8>, done: usize },
+    /// Hands `bytes`, of which `done` are gone, to `sink`.
+    Out { bytes: Vec<u8>, done: usize, sink: Sink },
     /// Receives behind the bytes already there.
     Fill { bytes: Vec<u8> },
-    /// Writes `bytes`, of which `done` are in the file, to `offset` on.
-    Write { bytes: Vec<u8>, done: usize, offset: u64 },
     /// Waits until there is something to receive.
     Readable,
+}
+
+/// Where output goes: to a socket, or into a file, where its first byte belongs at `offset`.
+#[derive(Clone, Copy)]
+enum Sink {
+    Socket,
+    File {
+        offset: u64,
+    },
+    /// Into a file, and on to the disk: a sync is linked to each write. `written`: what became of the write whose sync is under way.
+    Disk {
+        offset: u64,
+        written: Option<Result<usize, Errno>>,
+    },
 }
 
 pub struct Ring {
@@ -105,7 +117,7 @@ pub struct Ring {
     wake_counter: ManuallyDrop<Box<[u8; 8]>>,
     /// Operations whose last completion is still to come.
     armed: usize,
-    /// Sends since the last wait: they complete while they are submitted, so a wait for news must not count them.
+    /// Sends and writes since the last wait: they mostly complete while they are submitted, so a wait for news must not count them.
     sends_queued: u32,
     /// Completions taken out of the shared queue to make room.
     spilled: VecDeque<cqueue::Entry>,
@@ -210,16 +222,23 @@ impl Ring {
     /// per socket at a time, since a second could overtake the rest of the first.
     pub fn send(&mut self, fd: RawFd, bytes: Vec<u8>, token: Token) {
         debug_assert!(!bytes.is_empty());
-        let index = self.fly(fd, token, Task::Send { bytes, done: 0 });
-        self.arm_send(index);
+        let index = self.fly(fd, token, Task::Out { bytes, done: 0, sink: Sink::Socket });
+        self.arm_out(index);
     }
 
     /// Writes all of `bytes` to a file from `offset` on, however many steps it takes; the completion gives `bytes` back and tells
     /// how many bytes are written, or what kept the rest from it.
     pub fn write(&mut self, fd: RawFd, bytes: Vec<u8>, offset: u64, token: Token) {
         debug_assert!(!bytes.is_empty());
-        let index = self.fly(fd, token, Task::Write { bytes, done: 0, offset });
-        self.arm_write(index);
+        let index = self.fly(fd, token, Task::Out { bytes, done: 0, sink: Sink::File { offset } });
+        self.arm_out(index);
+    }
+
+    /// As [`Ring::write`], and has the bytes reach the disk: one write linked to one sync, which is a turn less than one after the other.
+    pub fn write_through(&mut self, fd: RawFd, bytes: Vec<u8>, offset: u64, token: Token) {
+        debug_assert!(!bytes.is_empty());
+        let index = self.fly(fd, token, Task::Out { bytes, done: 0, sink: Sink::Disk { offset, written: None } });
+        self.arm_out(index);
     }
 
     /// Has what was written to a file reach the disk: its data, and as much about it as reading it back needs (fdatasync).
@@ -313,12 +332,12 @@ impl Ring {
     /// timeout, or with completions still to be taken, it does not sleep. Coming back early is no error; take
     /// completions until there are none, then call again.
     pub fn submit_and_wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.submit_and_gather(timeout, 1, Duration::ZERO)
+        self.submit_and_coalesce(timeout, 1, Duration::ZERO)
     }
 
     /// As [`Ring::submit_and_wait`], but sleeps until there are `completions` beside those of the sends queued, or, once
     /// `within` has passed, at least one. Without the feature `min_wait`, until there is one.
-    pub fn submit_and_gather(&mut self, timeout: Option<Duration>, completions: u32, within: Duration) -> io::Result<()> {
+    pub fn submit_and_coalesce(&mut self, timeout: Option<Duration>, completions: u32, within: Duration) -> io::Result<()> {
         self.pool.publish();
         let nothing_to_take = self.spilled.is_empty() && self.uring.completion().is_empty();
         let sleep = nothing_to_take && timeout != Some(Duration::ZERO);
@@ -333,11 +352,11 @@ impl Ring {
             flags |= EnterFlags::NO_IOWAIT;
         }
         let sends = std::mem::take(&mut self.sends_queued);
-        let gathers = self.features.min_wait && !within.is_zero();
-        let (wait_for, patience) = match (sleep, gathers) {
+        let coalesces = self.features.min_wait && !within.is_zero();
+        let (wait_for, patience) = match (sleep, coalesces) {
             (false, _) => (0, Patience::default()),
-            (true, false) => (1, Patience { timeout, gather: Duration::ZERO }),
-            (true, true) => (sends + completions, Patience { timeout, gather: within }),
+            (true, false) => (1, Patience { timeout, min_wait: Duration::ZERO }),
+            (true, true) => (sends + completions, Patience { timeout, min_wait: within }),
         };
         match self.enter(queued, wait_for, flags, patience) {
             Ok(_) => Ok(()),
@@ -426,33 +445,39 @@ impl Ring {
         let Flight { fd, ending, task, .. } = &mut self.flights[index];
         let (fd, ending) = (*fd, *ending);
         match task {
-            Task::Send { bytes, done } => {
+            Task::Out { sink: Sink::Disk { written: written @ None, .. }, done, .. } => {
                 *done += moved;
-                let (done, unfinished) = (*done, moved > 0 && *done < bytes.len());
-                match result {
-                    Ok(_) if unfinished && ending => self.end_flight(index, Err(Errno::CANCELED), None),
-                    Ok(_) if unfinished => {
-                        self.arm_send(index);
-                        None
-                    }
-                    Ok(_) => self.end_flight(index, Ok(done), None),
-                    Err(errno) => self.end_flight(index, Err(errno), None),
-                }
+                *written = Some(result);
+                None
             }
-            Task::Write { bytes, done, .. } => {
+            Task::Out { bytes, done, sink: Sink::Disk { written, .. } } => {
+                let (done, unfinished) = (*done, *done < bytes.len());
+                let ended = match written.take().expect("looked at above") {
+                    Ok(0) => Err(Errno(libc::ENOSPC)),
+                    Ok(_) if unfinished && ending => Err(Errno::CANCELED),
+                    Ok(_) if unfinished => {
+                        // The short write has cancelled its sync.
+                        self.arm_out(index);
+                        return None;
+                    }
+                    Ok(_) => result.map(|_| done),
+                    Err(errno) => Err(errno),
+                };
+                self.end_flight(index, ended, None)
+            }
+            Task::Out { bytes, done, sink } => {
                 *done += moved;
-                match result {
-                    Ok(0) => self.end_flight(index, Err(Errno(libc::ENOSPC)), None),
-                    Ok(_) if *done < bytes.len() => {
-                        self.arm_write(index);
-                        None
+                let (done, unfinished) = (*done, *done < bytes.len());
+                let ended = match (result, *sink) {
+                    (Ok(0), Sink::File { .. }) => Err(Errno(libc::ENOSPC)),
+                    (Ok(1..), _) if unfinished && ending => Err(Errno::CANCELED),
+                    (Ok(1..), _) if unfinished => {
+                        self.arm_out(index);
+                        return None;
                     }
-                    Ok(_) => {
-                        let done = *done;
-                        self.end_flight(index, Ok(done), None)
-                    }
-                    Err(errno) => self.end_flight(index, Err(errno), None),
-                }
+                    (result, _) => result.map(|_| done),
+                };
+                self.end_flight(index, ended, None)
             }
             Task::Fill { bytes } => {
                 assert!(moved <= bytes.capacity() - bytes.len(), "the kernel writes into what it was given");
@@ -476,32 +501,36 @@ impl Ring {
     fn end_flight(&mut self, index: usize, result: Result<usize, Errno>, received: Option<Received>) -> Option<Completion> {
         let Flight { token, task, .. } = self.flights.remove(index);
         let bytes = match task {
-            Task::Send { bytes, .. } | Task::Fill { bytes } | Task::Write { bytes, .. } => Some(bytes),
+            Task::Out { bytes, .. } | Task::Fill { bytes } => Some(bytes),
             Task::Readable => None,
         };
         Some(Completion { token, result, more: false, received, bytes })
     }
 
-    fn arm_send(&mut self, index: usize) {
-        let Flight { fd, task: Task::Send { bytes, done }, .. } = &self.flights[index] else {
-            unreachable!("only sends are armed here")
+    fn arm_out(&mut self, index: usize) {
+        let Flight { fd, task: Task::Out { bytes, done, sink }, .. } = &self.flights[index] else {
+            unreachable!("only output is armed here")
         };
+        let rest = &bytes[*done..];
+        let len = rest.len().min(SEND_BYTES_MAX) as u32;
         self.sends_queued += 1;
-        let rest = &bytes[*done..];
-        let len = rest.len().min(SEND_BYTES_MAX) as u32;
-        let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
-        let entry = opcode::Send::new(Fd(*fd), rest.as_ptr(), len).flags(flags).build();
-        self.arm(entry.user_data(user_data(kind::FLIGHT, index as u32)));
-    }
-
-    fn arm_write(&mut self, index: usize) {
-        let Flight { fd, task: Task::Write { bytes, done, offset }, .. } = &self.flights[index] else {
-            unreachable!("only writes are armed here")
+        let entry = match sink {
+            Sink::Socket => {
+                let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+                opcode::Send::new(Fd(*fd), rest.as_ptr(), len).flags(flags).build()
+            }
+            Sink::File { offset } | Sink::Disk { offset, .. } => {
+                opcode::Write::new(Fd(*fd), rest.as_ptr(), len).offset(offset + *done as u64).build()
+            }
         };
-        let rest = &bytes[*done..];
-        let len = rest.len().min(SEND_BYTES_MAX) as u32;
-        let entry = opcode::Write::new(Fd(*fd), rest.as_ptr(), len).offset(offset + *done as u64).build();
-        self.arm(entry.user_data(user_data(kind::FLIGHT, index as u32)));
+        let entry = entry.user_data(user_data(kind::FLIGHT, index as u32));
+        if !matches!(sink, Sink::Disk { .. }) {
+            return self.arm(entry);
+        }
+        let sync = opcode::Fsync::new(Fd(*fd)).flags(FsyncFlags::DATASYNC).build();
+        let sync = sync.user_data(user_data(kind::FLIGHT, index as u32));
+        self.armed += 2;
+        self.push_all(&[entry.flags(squeue::Flags::IO_LINK), sync]);
     }
 
     fn arm_readable(&mut self, index: usize, fd: RawFd) {
@@ -532,9 +561,14 @@ impl Ring {
     }
 
     fn push(&mut self, entry: &squeue::Entry) {
+        self.push_all(std::slice::from_ref(entry));
+    }
+
+    /// Queues entries that are to be submitted together.
+    fn push_all(&mut self, entries: &[squeue::Entry]) {
         // SAFETY: an entry names descriptors, and memory of `pool`, `flights` (on the heap, so moving the flight does
         // not move it) or `wake_counter`, all of which live until the operation's last completion, or for ever.
-        while unsafe { self.uring.submission().push(entry) }.is_err() {
+        while unsafe { self.uring.submission().push_multiple(entries) }.is_err() {
             self.make_room();
         }
     }

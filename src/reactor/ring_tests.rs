@@ -499,7 +499,14 @@ fn writes_to_a_file_where_it_is_told_and_syncs() {
         assert_eq!(written, [(1, Ok(5), Some(5)), (2, Ok(6), Some(6))], "without {name}");
         ring.sync(file.as_raw_fd(), Token::new(SEND, 0, 3));
         assert_eq!(next(&mut ring).result, Ok(0), "without {name}");
-        assert_eq!(std::fs::read(&path).unwrap(), b"hello world");
+        ring.write_through(file.as_raw_fd(), b"!".to_vec(), 11, Token::new(SEND, 0, 4));
+        let completion = next(&mut ring);
+        assert_eq!(
+            (completion.token.index(), completion.result, completion.bytes),
+            (4, Ok(1), Some(b"!".to_vec())),
+            "without {name}"
+        );
+        assert_eq!(std::fs::read(&path).unwrap(), b"hello world!");
         std::fs::remove_file(&path).unwrap();
     }
 }
@@ -511,10 +518,17 @@ fn a_write_that_fails_says_why_and_gives_the_bytes_back() {
     ring.write(full.as_raw_fd(), b"too much".to_vec(), 0, Token::new(SEND, 0, 1));
     let completion = next(&mut ring);
     assert_eq!((completion.result, completion.bytes), (Err(Errno(libc::ENOSPC)), Some(b"too much".to_vec())));
+    ring.write_through(full.as_raw_fd(), b"too much".to_vec(), 0, Token::new(SEND, 0, 2));
+    let completion = next(&mut ring);
+    assert_eq!((completion.token.index(), completion.result), (2, Err(Errno(libc::ENOSPC))));
+    assert_eq!(completion.bytes, Some(b"too much".to_vec()));
+    // Nothing of it is left: the next operation is answered by its own completion.
+    ring.sync(full.as_raw_fd(), Token::new(SEND, 0, 3));
+    assert_eq!(next(&mut ring).token.index(), 3);
 }
 
 #[test]
-fn gathers_so_many_completions_or_waits_so_long() {
+fn waits_for_so_many_completions_or_so_long() {
     let features = Features::probe(&[]).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut ring = Ring::new(&features).unwrap();
@@ -532,21 +546,21 @@ fn gathers_so_many_completions_or_waits_so_long() {
         taken
     };
 
-    // One of three: it is there when the time to gather is over, long before the timeout.
+    // One of three: it is there when the time to wait for more is over, long before the timeout.
     pairs[0].1.write_all(b"x").unwrap();
     let (began, within) = (Instant::now(), Duration::from_millis(30));
-    ring.submit_and_gather(Some(PATIENCE), 3, within).unwrap();
+    ring.submit_and_coalesce(Some(PATIENCE), 3, within).unwrap();
     assert_eq!(take(&mut ring), 1);
     assert!(began.elapsed() < PATIENCE / 2);
     assert!(!features.min_wait || began.elapsed() >= within);
 
-    // All three: nothing is waited for, whatever the time to gather. A send that completes at once does not count as news.
+    // All three: nothing is waited for, however long the wait may be. A send that completes at once does not count as news.
     ring.send(pairs[0].0, b"y".to_vec(), Token::new(SEND, 0, 9));
     pairs.iter_mut().for_each(|(_, peer)| peer.write_all(b"x").unwrap());
     let began = Instant::now();
     let mut taken = 0;
     while taken < 4 {
-        ring.submit_and_gather(Some(PATIENCE), 3, PATIENCE).unwrap();
+        ring.submit_and_coalesce(Some(PATIENCE), 3, PATIENCE).unwrap();
         taken += take(&mut ring);
     }
     assert!(began.elapsed() < PATIENCE / 2);

@@ -3,11 +3,12 @@
 //! Owns the ring and the listening sockets' accepts; everything else is the engine's. A turn is: take completions, read mail,
 //! resume what may go on, flush mail and output, then submit and sleep until something happens.
 
-use super::gather::{self, Gather};
+use super::coalesce::{self, Coalescer};
 use super::listener::{self, Listener};
 use super::listening::Listening;
 use super::{Completion, Errno, Ring, Token};
 use crate::core::connection::Stall;
+use crate::core::log::LogOperation;
 use crate::dispatch::Engine;
 use crate::dispatch::mesh::Adopted;
 use crate::observe::{clock, log};
@@ -22,11 +23,16 @@ mod kind {
     pub const ACCEPT: u8 = 1;
     pub const RECEIVE: u8 = 2;
     pub const SEND: u8 = 3;
+    pub const LOG: u8 = 4;
 }
 
 /// How long a core with answers outstanding looks at its inbox before it sleeps. A wake costs more, but longer looks were no
 /// gain in any measurement (0, 3, 20 µs; two cores beside their client on two CPUs).
 const LOOK_NANOS: u64 = 3_000;
+/// How long a core that ends waits for the others to have ended what concerns it.
+const LAST_MAIL_NANOS: u64 = 2_000_000_000;
+/// How long the end of the node waits for the log to be on disk.
+const LAST_WRITES_NANOS: u64 = 30_000_000_000;
 /// How long an accept that met the limit on descriptors pauses, milliseconds.
 const ACCEPT_PAUSE_MS: i64 = 100;
 
@@ -40,7 +46,7 @@ pub struct Runtime {
     listening_version: u32,
     paused_listeners: Vec<usize>,
     accept_again_ms: i64,
-    gather: Gather,
+    coalescer: Coalescer,
     last_cron_ms: i64,
 }
 
@@ -60,7 +66,7 @@ impl Runtime {
             listening_version: 0,
             paused_listeners: Vec::new(),
             accept_again_ms: 0,
-            gather: Gather::new(),
+            coalescer: Coalescer::new(),
             last_cron_ms: 0,
         }
     }
@@ -92,10 +98,29 @@ impl Runtime {
     fn end_turn(&mut self) {
         self.flush_output();
         self.close_connections();
+        if self.engine.core.log.is_on() || !self.engine.core.log.is_idle(true) {
+            let operation = self.engine.next_log_operation(false);
+            self.log(operation);
+        }
         self.engine.mesh.flush();
         for wake in self.engine.mesh.take_wakes() {
             self.ring.wake(wake);
         }
+    }
+
+    /// Has the ring do what the log wants.
+    fn log(&mut self, operation: Option<LogOperation>) {
+        const TOKEN: Token = Token::new(kind::LOG, 0, 0);
+        match operation {
+            Some(LogOperation::Write { fd, bytes, offset, through: true }) => self.ring.write_through(fd, bytes, offset, TOKEN),
+            Some(LogOperation::Write { fd, bytes, offset, through: false }) => self.ring.write(fd, bytes, offset, TOKEN),
+            Some(LogOperation::Sync { fd }) => self.ring.sync(fd, TOKEN),
+            None => {}
+        }
+    }
+
+    fn logged(&mut self, completion: Completion) {
+        self.engine.log_completed(completion.result.map_err(|errno| errno.0), completion.bytes);
     }
 
     fn sleep(&mut self, busy: bool) -> std::io::Result<()> {
@@ -116,9 +141,11 @@ impl Runtime {
         if !self.engine.mesh.sleep() {
             return self.ring.submit_and_wait(Some(Duration::ZERO));
         }
-        let wanted = self.gather.wanted(self.engine.clock.nanos(), clock::thread_cpu_nanos);
+        let wanted = self.coalescer.wanted(self.engine.clock.nanos(), clock::thread_cpu_nanos);
+        // Clients wait for the disk: its answer is to be heard at once.
+        let wanted = if self.engine.core.log.is_awaited() { 1 } else { wanted };
         let timeout = Duration::from_millis(self.engine.sleep_ms());
-        let slept = self.ring.submit_and_gather(Some(timeout), wanted, gather::WITHIN);
+        let slept = self.ring.submit_and_coalesce(Some(timeout), wanted, coalesce::WITHIN);
         self.engine.mesh.awake();
         slept
     }
@@ -142,6 +169,7 @@ impl Runtime {
             kind::ACCEPT => self.accepted(completion),
             kind::RECEIVE => self.received(completion),
             kind::SEND => self.sent(completion),
+            kind::LOG => self.logged(completion),
             other => debug_assert!(false, "a completion of unknown kind {other}"),
         }
     }
@@ -241,7 +269,7 @@ impl Runtime {
         let current = self.engine.core.connections.get(index).is_some_and(|c| is_of(token, c.generation));
         if let Some(received) = received {
             if current {
-                self.gather.note(&mut self.engine.core.connections[index].active_in);
+                self.coalescer.note(&mut self.engine.core.connections[index].active_in);
                 self.engine.receive(index, self.ring.bytes(&received));
             }
             self.ring.recycle(received);
@@ -263,6 +291,7 @@ impl Runtime {
 
     /// Sends what connections have been given to send; one operation for each at a time.
     fn flush_output(&mut self) {
+        let hold = self.engine.hold();
         for index in std::mem::take(&mut self.engine.core.to_flush) {
             let Some(connection) = self.engine.core.connections.get_mut(index) else { continue };
             connection.flush_wanted = false;
@@ -273,8 +302,18 @@ impl Runtime {
             if connection.out.is_empty() || connection.sending > 0 || connection.holds_output() {
                 continue;
             }
+            let sendable = if hold.is_none() && connection.held.is_none() {
+                connection.out.len()
+            } else {
+                self.engine.sendable(index, hold)
+            };
+            if sendable == 0 {
+                continue;
+            }
+            let connection = &mut self.engine.core.connections[index];
             connection.last_interaction_ms = self.engine.core.now;
-            let out = std::mem::take(&mut connection.out);
+            let rest = if sendable < connection.out.len() { connection.out.split_off(sendable) } else { Vec::new() };
+            let out = std::mem::replace(&mut connection.out, rest);
             connection.sending = out.len();
             connection.total_net_out += out.len() as u64;
             let (fd, token) = (connection.fd, Token::new(kind::SEND, connection.generation, index as u32));
@@ -330,8 +369,48 @@ impl Runtime {
         }
     }
 
-    /// The node ends: sends what is left to send, closes everything.
+    /// Serves the other cores until all of them have ended what they had begun: what was acknowledged is then in the logs of all its
+    /// shards.
+    fn end_together(&mut self) -> std::io::Result<()> {
+        let node = self.engine.core.node.clone();
+        let until = self.engine.clock.nanos() + LAST_MAIL_NANOS;
+        let mut is_quiet = false;
+        while node.shutdown.quiet() < node.cores && self.engine.clock.nanos() < until {
+            self.engine.read_mail();
+            self.engine.mesh.flush_now();
+            if !is_quiet && self.engine.hops_outstanding == 0 && !self.engine.mesh.has_backlog() {
+                is_quiet = true;
+                node.shutdown.count_quiet();
+            }
+            let operation = self.engine.next_log_operation(true);
+            self.log(operation);
+            self.ring.submit_and_wait(Some(Duration::from_micros(100)))?;
+            while let Some(completion) = self.ring.next_completion() {
+                if completion.token.kind() == kind::LOG {
+                    self.logged(completion);
+                }
+            }
+        }
+        self.engine.read_mail();
+        Ok(())
+    }
+
+    /// The node ends: writes what is left of the log, sends what is left to send, closes everything.
     fn finish(mut self) -> std::io::Result<()> {
+        // After a last save all shards are still claimed, and nobody has anything under way with another.
+        if self.engine.core.node.shutdown.hold() == 0 {
+            self.end_together()?;
+        }
+        let until = self.engine.clock.nanos() + LAST_WRITES_NANOS;
+        while !self.engine.core.log.is_idle(true) && self.engine.clock.nanos() < until {
+            let operation = self.engine.next_log_operation(true);
+            self.log(operation);
+            self.ring.submit_and_wait(Some(Duration::from_millis(10)))?;
+            while let Some(completion) = self.ring.next_completion() {
+                self.complete(completion);
+            }
+            self.engine.core.now = clock::wall_ms();
+        }
         self.flush_output();
         let fds: Vec<RawFd> = self.engine.core.clients().map(|(_, connection)| connection.fd).collect();
         self.ring.submit_and_wait(Some(Duration::from_millis(1)))?;

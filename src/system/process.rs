@@ -1,6 +1,7 @@
 //! What a process does with the system around it: becoming a daemon, limits, signals, random numbers for ids.
 
 use crate::config::Config;
+use crate::config::structures::ShutdownBySignal;
 use crate::core::shared::{Node, ShutdownOptions};
 use crate::observe::log;
 use std::io::{self, Read};
@@ -106,20 +107,24 @@ pub fn block_signals() {
 pub fn watch_signals(node: Arc<Node>, wake_cores: impl Fn() + Send + 'static) {
     let watch = move || {
         let set = shutdown_signals();
-        let mut asked = false;
         loop {
             let mut signal = 0;
             // SAFETY: `set` is a valid signal set and `signal` a live integer.
             if unsafe { libc::sigwait(&set, &mut signal) } != 0 {
                 return;
             }
-            if asked && signal == libc::SIGINT {
+            if node.shutdown.wanted().is_some() && signal == libc::SIGINT {
+                log::warning("You insist... exiting now.");
                 std::process::exit(1);
             }
-            asked = true;
-            let name = if signal == libc::SIGINT { "SIGINT" } else { "SIGTERM" };
+            let config = node.current_config();
+            let (name, how) = match signal {
+                libc::SIGINT => ("SIGINT", config.shutdown_on_sigint),
+                _ => ("SIGTERM", config.shutdown_on_sigterm),
+            };
             log::warning(&format!("Received {name} scheduling shutdown..."));
-            node.shutdown.want(ShutdownOptions::default(), None);
+            let ShutdownBySignal { save, nosave: no_save, now, force } = how;
+            node.shutdown.want(ShutdownOptions { no_save, save, now, force }, None);
             wake_cores();
         }
     };

@@ -14,6 +14,7 @@ mod server;
 mod value;
 
 pub use client::{Client, encode};
+pub use data::{DBS, data, digests, fill};
 pub use random::Random;
 pub use server::{Program, Server, kvcore_path};
 pub use value::Value;

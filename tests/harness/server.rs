@@ -137,6 +137,18 @@ impl Server {
         self.child.id()
     }
 
+    /// Sends the process a signal: `TERM`, `INT` …
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
+        assert!(status.is_ok_and(|status| status.success()), "kill -s {name}");
+    }
+
+    /// Ends the process at once, as the machine's failure would.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("a process of one's own can be killed");
+        let _ = self.child.wait();
+    }
+
     /// Runs a kvcore in this directory that is expected to end by itself; its exit code and what it printed.
     pub fn kvcore_to_its_end(dir: &Path, cores: usize, extra: &[&str]) -> (Option<i32>, String) {
         let log = File::create(dir.join("end.log")).expect("a log file");

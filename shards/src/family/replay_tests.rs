@@ -271,6 +271,21 @@ fn a_shard_is_reproduced_by_its_effects() {
     }
 }
 
+/// Splitting used to sort what was recorded: watchers and waiting clients were told of a command's keys in the order of their names.
+#[test]
+fn changed_keys_come_in_the_order_of_their_first_change() {
+    let mut session = session(3);
+    let mut parts: Vec<Effects> = (0..3).map(|_| Effects::default()).collect();
+    session.shard.begin_recording();
+    for (line, want) in [("MSET b 1 a 2 b 3 c 4", "+OK"), ("DEL c b", ":2"), ("MSET 0 1 a 1", "+OK")] {
+        session.check(&[(line, want)]);
+        session.shard.split_effects(&mut parts);
+    }
+    let changed = session.shard.end_recording();
+    let names: Vec<&[u8]> = changed.iter().map(|(_, key)| &**key).collect();
+    assert_eq!(names, [&b"b"[..], b"a", b"c", b"0"]);
+}
+
 #[test]
 fn shards_are_reproduced_by_effects_split_among_them() {
     const SHARDS: u16 = 3;

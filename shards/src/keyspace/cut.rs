@@ -37,7 +37,7 @@ pub(super) struct Cut {
     number: usize,
     form: CutForm,
     pub(super) cursor: Cursor,
-    /// Records not yet taken, without their SELECTDB.
+    /// Records not yet taken, led by their SELECTDB.
     records: Vec<u8>,
     keys: u64,
     given_up: bool,
@@ -58,6 +58,9 @@ impl Cut {
             policy if policy.is_lru() => Some(Access::IdleSeconds(lru_idle_seconds(entry.access(), now).into())),
             _ => None,
         };
+        if self.records.is_empty() {
+            select_db(self.number as u64, &mut self.records);
+        }
         encode_record(entry.key(), entry.value(), entry.expiry(), access, compression, &mut self.records);
         self.keys += 1;
     }
@@ -71,10 +74,12 @@ impl Cut {
         self.records.len()
     }
 
-    /// Appends what has been written since the last time, led by the database's number; counts its keys.
+    /// Appends what has been written since the last time; counts its keys. An empty `out` is exchanged, so that nothing is copied
+    /// and no memory is held twice.
     pub(super) fn take(&mut self, out: &mut Vec<u8>) -> u64 {
-        if !self.records.is_empty() {
-            select_db(self.number as u64, out);
+        if out.is_empty() {
+            std::mem::swap(out, &mut self.records);
+        } else {
             out.append(&mut self.records);
         }
         std::mem::take(&mut self.keys)
@@ -110,6 +115,13 @@ impl Shard {
     /// Whether a cut, perhaps one that was given up, is under way.
     pub fn is_cutting(&self) -> bool {
         self.cutting.is_some()
+    }
+
+    /// Bytes of records that wait for [`Shard::continue_cut`]: made by it beyond its budget, or before values were changed. Whoever
+    /// lets commands in bounds them.
+    pub fn cut_waiting_bytes(&self) -> usize {
+        let flushed = self.cutting.iter().flat_map(|cutting| &cutting.flushed);
+        self.dbs.iter().chain(flushed).map(Db::cut_waiting_bytes).sum()
     }
 
     /// Goes on with the cut by about `want` entries, and not far beyond `bytes` of records, which are appended to `out`.
@@ -285,6 +297,25 @@ mod tests {
         shard.begin_cut(FORM);
         while !shard.continue_cut(50, usize::MAX, &mut records).ended {}
         assert_eq!(read(&records, &shard), content(&shard));
+    }
+
+    #[test]
+    fn records_made_by_changes_are_counted_until_they_are_taken() {
+        let mut shard = shard();
+        (0..100).for_each(|number| set(&mut shard, 0, &format!("key:{number}"), &"v".repeat(1000), Expiry::Clear));
+        shard.begin_cut(FORM);
+        assert_eq!(shard.cut_waiting_bytes(), 0);
+        for _twice in 0..2 {
+            (0..50).for_each(|number| set(&mut shard, 0, &format!("key:{number}"), "changed", Expiry::Clear));
+            let bytes = shard.cut_waiting_bytes();
+            assert!((50_000..60_000).contains(&bytes), "each value once: {bytes}");
+        }
+        let flushed = shard.dbs[0].replace_by_empty();
+        shard.discard_db(flushed);
+        assert!(shard.cut_waiting_bytes() >= 50_000, "flushed databases too");
+        let mut records = Vec::new();
+        shard.continue_cut(0, usize::MAX, &mut records);
+        assert!(records.len() >= 50_000 && shard.cut_waiting_bytes() == 0);
     }
 
     #[test]

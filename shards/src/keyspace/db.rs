@@ -339,6 +339,11 @@ impl Db {
         keys
     }
 
+    /// Bytes of records that wait to be taken.
+    pub(super) fn cut_waiting_bytes(&self) -> usize {
+        self.cut.as_ref().map_or(0, |cut| cut.waiting_bytes())
+    }
+
     /// Gives the cut up. Marks are still to be turned: go on with [`Db::continue_cut`] before the next one.
     pub fn give_up_cut(&mut self) {
         if let Some(cut) = &mut self.cut {

@@ -4,9 +4,10 @@ use super::figures::{CpuTime, Figures};
 use super::{human, lines, ratio, yes};
 use crate::config::{Directive, REDIS_VERSION};
 use crate::coordinator::status::{LoadProgress, Saving};
+use crate::core::shared::PerCore;
 use crate::observe::{clock, memory};
 use std::ffi::CStr;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const SECONDS_PER_DAY: u64 = 24 * 3600;
 /// The clock of LRU counts seconds in so many bits.
@@ -152,6 +153,8 @@ pub fn persistence(f: &Figures, text: &mut String) {
     let persistence = &f.node.persistence;
     let rdb = persistence.rdb();
     let running = rdb.running.filter(|running| matches!(running.saving, Saving::Background));
+    let rewriting = rdb.running.filter(|running| matches!(running.saving, Saving::Rewrite { .. }));
+    let aof = persistence.aof();
     let written = persistence.keys_written.load(Ordering::Relaxed) as f64;
     let perc = running.map_or(0.0, |running| 100.0 * written / running.keys.max(1) as f64);
     text.push_str("# Persistence\r\n");
@@ -174,19 +177,34 @@ pub fn persistence(f: &Figures, text: &mut String) {
         "rdb_last_cow_size" => 0,
         "rdb_last_load_keys_expired" => persistence.load.keys_expired.load(Ordering::Relaxed),
         "rdb_last_load_keys_loaded" => persistence.load.keys_loaded.load(Ordering::Relaxed),
-        "aof_enabled" => 0,
-        "aof_rewrite_in_progress" => 0,
-        "aof_rewrite_scheduled" => 0,
-        "aof_last_rewrite_time_sec" => -1,
-        "aof_current_rewrite_time_sec" => -1,
-        "aof_last_bgrewrite_status" => "ok",
-        "aof_rewrites" => 0,
-        "aof_rewrites_consecutive_failures" => 0,
-        "aof_last_write_status" => "ok",
+        "aof_enabled" => u8::from(f.config.appendonly),
+        "aof_rewrite_in_progress" => u8::from(rewriting.is_some()),
+        "aof_rewrite_scheduled" => u8::from(aof.scheduled),
+        "aof_last_rewrite_time_sec" => aof.last_duration_s,
+        "aof_current_rewrite_time_sec" => rewriting.map_or(-1, |running| running.began.elapsed().as_secs() as i64),
+        "aof_last_bgrewrite_status" => if aof.last_failed { "err" } else { "ok" },
+        "aof_rewrites" => aof.rewrites,
+        "aof_rewrites_consecutive_failures" => aof.consecutive_failures,
+        "aof_last_write_status" => if persistence.aof_errno.load(Ordering::Relaxed) != 0 { "err" } else { "ok" },
         "aof_last_cow_size" => 0,
         "module_fork_in_progress" => 0,
         "module_fork_last_cow_size" => 0,
     );
+    let (settled, base) = (aof.settled_bytes, aof.base_bytes);
+    drop(aof);
+    if f.config.appendonly {
+        let sum = |figure: fn(&PerCore) -> &AtomicU64| -> u64 {
+            f.node.per_core.iter().map(|core| figure(core).load(Ordering::Relaxed)).sum()
+        };
+        lines!(text,
+            "aof_current_size" => settled + sum(|core| &core.log_bytes),
+            "aof_base_size" => base,
+            "aof_pending_rewrite" => 0,
+            "aof_buffer_length" => sum(|core| &core.log_waiting),
+            "aof_pending_bio_fsync" => sum(|core| &core.log_syncs),
+            "aof_delayed_fsync" => sum(|core| &core.log_delays),
+        );
+    }
     if persistence.loading.load(Ordering::Relaxed) {
         loading(&persistence.load, text);
     }

@@ -1,7 +1,7 @@
 //! Loading an append-only directory: its files in the manifest's order, each checked here and run by the first core.
 //!
 //! A file may begin with an RDB; what follows are commands. They are checked on this thread (form, name, number of arguments) and
-//! sent in chunks of whole commands to the first core, where a client without a socket runs them: so routing, transactions and
+//! sent in chunks of whole commands to the first core, where a client without a socket runs them: so routing and
 //! operations over several shards are what they are for every client.
 //!
 //! **Where a tail may be cut** (`aof-load-truncated yes`). Redis cuts the last file only, as it writes to one at a time. A kvcore that
@@ -18,11 +18,12 @@
 use super::source::Source;
 use super::{LoadError, Loaded, Session, leftovers};
 use crate::config::Config;
+use crate::config::structures::os_reason;
 use crate::coordinator::Coordinator;
 use crate::coordinator::contract::Load;
 use crate::observe::{clock, log};
 use crate::persistence::aof_reader::{AofReader, Command, Corrupt, End, Step};
-use crate::persistence::disk::{FileLayer, reason};
+use crate::persistence::disk::FileLayer;
 use crate::persistence::manifest::{Entry, Kind, Manifest, store};
 use crate::persistence::segment::SegmentEncoder;
 use crate::persistence::spanning::{Completion, Contents, Damage, OperationId, SegmentSeq, Survey, recover};
@@ -71,7 +72,7 @@ pub(super) fn manifest(config: &Config) -> Result<Manifest, LoadError> {
             return Ok(Manifest::default());
         }
         Err(error) => {
-            let (path, reason) = (path.display(), reason(&error));
+            let (path, reason) = (path.display(), os_reason(&error));
             return fatal(format!("Fatal error: can't open the AOF manifest file {path} for reading: {reason}"));
         }
     };
@@ -104,6 +105,8 @@ impl Coordinator {
         let began = Instant::now();
         let rules = LoadRules { keeps_expired: true, replaces: false };
         let mut session = Session::begin(self, total_bytes(&place, &manifest)?, rules, false);
+        // Commands reach other cores by way of the first one, which is not the way that this came: all must know by then that they load.
+        session.flush()?;
         let next_operation = session.load_files(disk, &config, &place, &manifest)?;
         session.end()?;
         log::notice(&format!("DB loaded from append only file: {:.3} seconds", began.elapsed().as_secs_f64()));
@@ -129,15 +132,16 @@ fn upgraded(disk: &mut impl FileLayer, place: &Place, manifest: Manifest) -> Res
     if let Err(error) = std::fs::create_dir(directory)
         && error.kind() != io::ErrorKind::AlreadyExists
     {
-        return fatal(format!("Can't open or create append-only dir {shown}: {}", reason(&error)));
+        return fatal(format!("Can't open or create append-only dir {shown}: {}", os_reason(&error)));
     }
     store(disk, directory, &place.manifest_name(), &upgraded).or_else(|error| fatal(error.to_string()))?;
     let moving = disk
         .rename(plain, &moved)
         .and_then(|()| disk.sync_directory(directory))
         .and_then(|()| disk.sync_directory(Path::new(".")));
-    moving
-        .or_else(|error| fatal(format!("Error trying to move the old AOF file {stem} into dir {shown}: {}", reason(&error))))?;
+    moving.or_else(|error| {
+        fatal(format!("Error trying to move the old AOF file {stem} into dir {shown}: {}", os_reason(&error)))
+    })?;
     log::notice(&format!("Successfully migrated an old-style AOF configuration ({stem}) into the AOF directory ({shown})."));
     Ok(upgraded)
 }
@@ -154,7 +158,7 @@ fn total_bytes(place: &Place, manifest: &Manifest) -> Result<u64, LoadError> {
                 path.display(),
                 place.manifest.display()
             )),
-            Err(error) => fatal(format!("Unable to obtain the AOF file {} length. stat: {}", path.display(), reason(&error))),
+            Err(error) => fatal(format!("Unable to obtain the AOF file {} length. stat: {}", path.display(), os_reason(&error))),
         }
     })
 }
@@ -176,10 +180,14 @@ impl Session<'_> {
             let survey = (!is_base).then(|| Survey::new(SegmentSeq(entry.seq)));
             let path = entry.path(&place.directory);
             let source = Source::open(&path).or_else(|error| {
-                fatal(format!("Fatal error: can't open the append log file {} for reading: {}", path.display(), reason(&error)))
+                fatal(format!(
+                    "Fatal error: can't open the append log file {} for reading: {}",
+                    path.display(),
+                    os_reason(&error)
+                ))
             })?;
             let bytes = source.len;
-            let mut reading = Reading { name: shown(entry), place, source, survey, out: Vec::new() };
+            let mut reading = Reading { name: shown(entry), place, source, survey, out: Vec::new(), block: Vec::new() };
             self.tell_first(Load::File);
             let end = self.read_file(&mut reading)?;
             settle_tail(disk, config, &reading, bytes, end, !is_base || index + 1 == files)?;
@@ -247,7 +255,7 @@ impl Session<'_> {
                         let surveyed = survey.command(&command);
                         surveyed.or_else(|damage| reading.damaged(damage, command.offset))?;
                     }
-                    reading.out.extend_from_slice(command.raw);
+                    reading.take(&command);
                     if reading.out.len() >= COMMANDS_BYTES {
                         self.send_commands(reading)?;
                     }
@@ -321,7 +329,7 @@ impl Session<'_> {
                 let path = entry.path(&place.directory);
                 let appended = append(disk, &path, &of_segment);
                 appended.or_else(|error| {
-                    fatal(format!("Can't complete the append only file {}: {}", path.display(), reason(&error)))
+                    fatal(format!("Can't complete the append only file {}: {}", path.display(), os_reason(&error)))
                 })?;
                 let (file, count) = (shown(entry), of_segment.len());
                 log::warning(&format!("AOF {file}: completed {count} operations from the files of other cores"));
@@ -350,9 +358,22 @@ struct Reading<'p> {
     survey: Option<Survey>,
     /// Commands to be sent.
     out: Vec<u8>,
+    /// Commands of a transaction whose EXEC has not come.
+    block: Vec<u8>,
 }
 
 impl Reading<'_> {
+    /// Adds a command to those to be sent. As nobody looks on, a transaction is its commands, once it is whole: so each goes to its shard
+    /// without waiting for others.
+    fn take(&mut self, command: &Command<'_>) {
+        match command.transaction {
+            None => self.out.extend_from_slice(command.raw),
+            Some(_) if command.args.is(0, "exec") => self.out.append(&mut self.block),
+            Some(_) if command.args.is(0, "multi") => {}
+            Some(_) => self.block.extend_from_slice(command.raw),
+        }
+    }
+
     fn corrupt<T>(&self, corrupt: Corrupt) -> Result<T, LoadError> {
         let Corrupt { offset, fault } = corrupt;
         log::warning(&corrupt.message(&self.name));
@@ -372,7 +393,7 @@ impl Reading<'_> {
     }
 
     fn unreadable<T>(&self, error: &io::Error) -> Result<T, LoadError> {
-        fatal(format!("Unrecoverable error reading the append only file {}: {}", self.name, reason(error)))
+        fatal(format!("Unrecoverable error reading the append only file {}: {}", self.name, os_reason(error)))
     }
 
     fn remedy(&self) -> String {
@@ -422,7 +443,7 @@ fn settle_tail(
         file.set_len(offset)?;
         disk.sync(&file)
     });
-    cut.or_else(|error| fatal(format!("Error truncating the AOF file {name}: {}", reason(&error))))?;
+    cut.or_else(|error| fatal(format!("Error truncating the AOF file {name}: {}", os_reason(&error))))?;
     match loses {
         true => log::warning(&format!("AOF {name} loaded anyway because aof-load-truncated is enabled")),
         false => {

@@ -2,10 +2,10 @@
 
 use super::source::Source;
 use super::{LoadError, Session};
+use crate::config::structures::os_reason;
 use crate::coordinator::Coordinator;
 use crate::coordinator::contract::Load;
 use crate::observe::{clock, log};
-use crate::persistence::disk::reason;
 use kvshard::codec::rdb::file::{Cause, Checksum, End, Event, FileError, FileReader, Record};
 use kvshard::keyspace::load::LoadRules;
 use kvshard::keyspace::slot::SlotId;
@@ -22,7 +22,7 @@ impl Coordinator {
         let mut source = match Source::open(path) {
             Ok(source) => source,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(fatal(&reason(&error))),
+            Err(error) => return Err(fatal(&os_reason(&error))),
         };
         let mut session = Session::begin(self, source.len, rules, empties);
         match session.read_rdb(&mut source) {

@@ -1,7 +1,7 @@
 //! A file that is read from its beginning to its end, in large chunks.
 
 use super::LoadError;
-use crate::persistence::disk::reason;
+use crate::config::structures::os_reason;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -54,7 +54,7 @@ impl Source {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(len) => break len,
                 Err(error) => {
-                    let (path, reason) = (self.path.display(), reason(&error));
+                    let (path, reason) = (self.path.display(), os_reason(&error));
                     return Err(LoadError::Fatal(format!("Unrecoverable error reading the file {path}: {reason}")));
                 }
             }

@@ -92,6 +92,7 @@ pub static FLUSHALL: ShardCommand = Command {
 fn flushall(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     check_mode(a)?;
     let removed = (0..x.shard.dbs.len()).map(|db| x.shard.flush(db)).sum();
+    x.flushed_all();
     flushed(x, r, removed);
     Ok(())
 }

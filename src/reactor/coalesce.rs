@@ -15,12 +15,12 @@ pub const WITHIN: Duration = Duration::from_micros(100);
 const MOST: u32 = 32;
 /// How long load is measured before the next decision.
 const WINDOW_NANOS: u64 = 2_000_000;
-/// Percent of a window that the core must have worked to begin, and to go on, gathering.
+/// Percent of a window that the core must have worked to begin, and to go on, coalescing.
 const BEGIN_PERCENT: u64 = 40;
 const KEEP_PERCENT: u64 = 25;
 
 /// The load of one core, window by window.
-pub struct Gather {
+pub struct Coalescer {
     window: u32,
     began: u64,
     cpu_at_begin: u64,
@@ -29,9 +29,9 @@ pub struct Gather {
     wanted: u32,
 }
 
-impl Gather {
+impl Coalescer {
     pub fn new() -> Self {
-        Gather { window: 1, began: 0, cpu_at_begin: 0, active: 0, wanted: 1 }
+        Coalescer { window: 1, began: 0, cpu_at_begin: 0, active: 0, wanted: 1 }
     }
 
     /// A connection has sent something; `seen` is its own mark, 0 at first.
@@ -68,39 +68,39 @@ mod tests {
     use super::*;
 
     /// Windows of 10 ms, in each of which `connections` send and the core works for `busy_percent`.
-    fn decided(gather: &mut Gather, windows: u64, connections: usize, busy_percent: u64) -> u32 {
+    fn decided(coalescer: &mut Coalescer, windows: u64, connections: usize, busy_percent: u64) -> u32 {
         let mut seen = vec![0; connections];
         for _ in 0..windows {
             for mark in &mut seen {
-                gather.note(mark);
-                gather.note(mark);
+                coalescer.note(mark);
+                coalescer.note(mark);
             }
-            let (now, cpu) = (gather.began + 10_000_000, gather.cpu_at_begin + 100_000 * busy_percent);
-            gather.wanted(now, || cpu);
+            let (now, cpu) = (coalescer.began + 10_000_000, coalescer.cpu_at_begin + 100_000 * busy_percent);
+            coalescer.wanted(now, || cpu);
         }
-        gather.wanted
+        coalescer.wanted
     }
 
     #[test]
     fn a_core_with_time_to_spare_answers_at_once() {
-        assert_eq!(decided(&mut Gather::new(), 3, 50, 35), 1);
+        assert_eq!(decided(&mut Coalescer::new(), 3, 50, 35), 1);
     }
 
     #[test]
     fn a_busy_core_waits_for_half_of_its_active_connections() {
-        let mut gather = Gather::new();
-        assert_eq!(decided(&mut gather, 3, 20, 60), 10);
-        assert_eq!(decided(&mut gather, 1, 20, 30), 10, "it goes on a little below");
-        assert_eq!(decided(&mut gather, 1, 20, 20), 1);
-        assert_eq!(decided(&mut gather, 1, 1000, 90), MOST);
-        assert_eq!(decided(&mut gather, 1, 3, 90), 1, "few connections are not made to wait for each other");
+        let mut coalescer = Coalescer::new();
+        assert_eq!(decided(&mut coalescer, 3, 20, 60), 10);
+        assert_eq!(decided(&mut coalescer, 1, 20, 30), 10, "it goes on a little below");
+        assert_eq!(decided(&mut coalescer, 1, 20, 20), 1);
+        assert_eq!(decided(&mut coalescer, 1, 1000, 90), MOST);
+        assert_eq!(decided(&mut coalescer, 1, 3, 90), 1, "few connections are not made to wait for each other");
     }
 
     #[test]
     fn within_a_window_nothing_is_asked() {
-        let mut gather = Gather::new();
+        let mut coalescer = Coalescer::new();
         let began = 5_000_000;
-        let first = gather.wanted(began, || 0);
-        assert_eq!(gather.wanted(began + WINDOW_NANOS - 1, || panic!("asked again")), first);
+        let first = coalescer.wanted(began, || 0);
+        assert_eq!(coalescer.wanted(began + WINDOW_NANOS - 1, || panic!("asked again")), first);
     }
 }

@@ -1,0 +1,363 @@
+//! The append-only directory that a kvcore writes, as redis-server 7.0.15 and kvcore itself load it: after generated commands on
+//! any number of cores, through flushes and rewrites, after kill -9. And what may be lost in a crash: nothing that was
+//! acknowledged under `always`, nothing torn under any policy.
+
+mod harness;
+
+#[path = "differential/collections.rs"]
+#[allow(dead_code, reason = "each test program uses its own part")]
+mod collections;
+#[path = "differential/generate.rs"]
+#[allow(dead_code, reason = "each test program uses its own part")]
+mod generate;
+#[path = "differential/generic.rs"]
+#[allow(dead_code, reason = "each test program uses its own part")]
+mod generic;
+#[path = "differential/sorted_sets.rs"]
+mod sorted_sets;
+#[path = "differential/step.rs"]
+#[allow(dead_code, reason = "each test program uses its own part")]
+mod step;
+#[path = "differential/strings.rs"]
+mod strings;
+
+use generate::{Gen, command};
+use harness::{Client, Random, Server, Value, encode, seed, setting, wait_until};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use step::{Check, Step};
+
+type Group = fn(&mut Gen) -> Step;
+
+const GROUPS: &[Group] = &[
+    strings::string,
+    strings::bitmap,
+    collections::list,
+    collections::hash,
+    collections::set,
+    sorted_sets::sorted_set,
+    sorted_sets::geo,
+    strings::hyperloglog,
+    generic::generic,
+    generic::generic,
+];
+
+/// A copy of a server's append-only directory, in a directory of its own.
+fn copied(server: &Server) -> tempfile::TempDir {
+    let copy = tempfile::Builder::new().prefix("kvcore-test-").tempdir().expect("a temporary directory");
+    copy_files(&server.dir.path().join("appendonlydir"), &copy.path().join("appendonlydir"));
+    copy
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a directory");
+    for entry in std::fs::read_dir(from).expect("the directory exists") {
+        let entry = entry.expect("an entry");
+        std::fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");
+    }
+}
+
+fn options<'a>(dir: &'a Path, policy: &'a str) -> Vec<&'a str> {
+    let dir = dir.to_str().expect("a path in UTF-8");
+    vec!["--appendonly", "yes", "--appendfsync", policy, "--enable-debug-command", "yes", "--dir", dir]
+}
+
+fn digest(client: &mut Client) -> String {
+    client.run("DEBUG DIGEST").text()
+}
+
+/// Takes the expiry of every key away, so that a digest stays what it is.
+fn keep_all(client: &mut Client) {
+    for db in 0..16 {
+        client.run(&format!("SELECT {db}"));
+        let Value::Array(keys) = client.run("KEYS *") else { panic!("KEYS answers an array") };
+        keys.iter().for_each(|key| drop(client.command(&[b"PERSIST".to_vec(), key.text().as_bytes().to_vec()])));
+    }
+}
+
+/// What both programs hold after loading a copy of the server's directory is what the server holds.
+fn check_loads(server: &Server, client: &mut Client, policy: &str) {
+    let expected = digest(client);
+    if policy != "always" {
+        // What is on its way to the files gets there.
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let copy = copied(server);
+    let redis = Server::redis(&options(copy.path(), policy));
+    assert_eq!(digest(&mut redis.client()), expected, "in redis-server; the files are those of\n{}", server.log());
+    drop(redis);
+    for cores in [1, 3] {
+        let copy = copied(server);
+        let again = Server::kvcore(cores, &options(copy.path(), policy));
+        assert_eq!(digest(&mut again.client()), expected, "at --cores {cores}:\n{}", again.log());
+    }
+}
+
+fn generated_commands_survive(cores: usize, policy: &str) {
+    let seed = seed();
+    println!("KVCORE_SEED={seed}");
+    let mut g = Gen::new(seed);
+    g.quiet = true;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::kvcore(cores, &["--appendonly", "yes", "--appendfsync", policy, "--enable-debug-command", "yes"]);
+    drop(dir);
+    let mut client = server.client();
+    for round in 0..4 {
+        for _ in 0..setting("KVCORE_STEPS", 400) {
+            run_some(&mut g, &mut client);
+        }
+        if round % 2 == 1 {
+            assert!(!client.run("BGREWRITEAOF").is_error());
+            for _ in 0..40 {
+                run_some(&mut g, &mut client);
+            }
+            wait_until("the rewrite ends", || {
+                server.client().run("INFO persistence").text().contains("aof_rewrite_in_progress:0\r\n")
+            });
+            assert!(client.run("INFO persistence").text().contains("aof_last_bgrewrite_status:ok\r\n"), "{}", server.log());
+        }
+        keep_all(&mut client);
+        check_loads(&server, &mut client, policy);
+    }
+}
+
+/// A command, or a few in a transaction.
+fn run_some(g: &mut Gen, client: &mut Client) {
+    let group = GROUPS[g.below(GROUPS.len())];
+    let step = group(g);
+    match g.below(60) {
+        0 => drop(client.run(g.one_of(&["FLUSHALL", "FLUSHDB", "SWAPDB 0 1"]))),
+        1..=8 => {
+            client.run("MULTI");
+            let others: Vec<Step> = (0..g.below(5)).map(|_| GROUPS[g.below(GROUPS.len())](g)).collect();
+            for step in std::iter::once(step).chain(others).filter(Step::is_plain) {
+                client.command(&step.args);
+            }
+            if g.below(20) == 0 {
+                client.run("FLUSHDB");
+            }
+            client.run("EXEC");
+            client.run("SELECT 0");
+        }
+        _ if matches!(step.check, Check::Scan { .. } | Check::Transfer) => {}
+        _ => drop(client.command(&step.args)),
+    }
+}
+
+#[test]
+fn generated_commands_survive_at_one_core() {
+    generated_commands_survive(1, "everysec");
+}
+
+#[test]
+fn generated_commands_survive_at_two_cores() {
+    generated_commands_survive(2, "always");
+}
+
+#[test]
+fn generated_commands_survive_at_three_cores() {
+    generated_commands_survive(3, "no");
+}
+
+#[test]
+fn appending_can_be_switched_on_and_off() {
+    let server = Server::kvcore(2, &["--enable-debug-command", "yes"]);
+    let mut client = server.client();
+    (0..500).for_each(|number| drop(client.run(&format!("SET before:{number} {number}"))));
+    assert_eq!(client.run("CONFIG SET appendonly yes").text(), "OK");
+    let manifest = server.dir.path().join("appendonlydir/appendonly.aof.manifest");
+    wait_until("the first base is whole", || manifest.exists());
+    wait_until("and says so", || client.run("INFO persistence").text().contains("aof_rewrite_in_progress:0\r\n"));
+    client.run("MSET a 1 b 2 c 3 d 4");
+    check_loads(&server, &mut client, "everysec");
+    assert_eq!(client.run("CONFIG SET appendonly no").text(), "OK");
+    wait_until("it is off", || client.run("INFO persistence").text().contains("aof_enabled:0\r\n"));
+    // The switch is an operation of its own a moment later.
+    std::thread::sleep(Duration::from_millis(300));
+    let before = bytes_in(&server.dir.path().join("appendonlydir"));
+    client.run("MSET a 5 b 6 c 7 d 8");
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(bytes_in(&server.dir.path().join("appendonlydir")), before);
+    client.run("CONFIG SET appendonly yes");
+    wait_until("a new base", || {
+        std::fs::read_to_string(&manifest).is_ok_and(|text| text.contains("appendonly.aof.2.base.rdb seq 2 type b"))
+    });
+    wait_until("and says so", || client.run("INFO persistence").text().contains("aof_rewrite_in_progress:0\r\n"));
+    client.run("INCR n");
+    check_loads(&server, &mut client, "everysec");
+}
+
+fn bytes_in(directory: &Path) -> u64 {
+    let files = std::fs::read_dir(directory).expect("a directory");
+    files.map(|file| file.expect("an entry").metadata().expect("a file").len()).sum()
+}
+
+#[test]
+fn a_clean_end_loses_nothing_and_the_next_run_goes_on_in_the_same_segments() {
+    let server = Server::kvcore(2, &["--appendonly", "yes", "--appendfsync", "no", "--enable-debug-command", "yes"]);
+    let mut client = server.client();
+    let requests: Vec<_> = (0..5000).map(|number| command!["SET", format!("key:{number}"), "x".repeat(20)]).collect();
+    client.pipeline(&requests);
+    let expected = digest(&mut client);
+    client.send(&["SHUTDOWN"]);
+    wait_until("it has ended", || Client::connect(server.port).is_err());
+    let path = server.dir.path().to_owned();
+    let names = |path: &PathBuf| std::fs::read_to_string(path.join("appendonlydir/appendonly.aof.manifest")).expect("a manifest");
+    let before = names(&path);
+    let again = Server::kvcore(2, &options(&path, "everysec"));
+    assert_eq!(digest(&mut again.client()), expected);
+    again.client().run("SET more 1");
+    assert_eq!(names(&path), before);
+    let mut client = again.client();
+    let copy = tempfile::tempdir().expect("a temporary directory");
+    wait_until("it is written", || client.run("INFO persistence").text().contains("aof_buffer_length:0\r\n"));
+    std::thread::sleep(Duration::from_millis(50));
+    copy_files(&path.join("appendonlydir"), &copy.path().join("appendonlydir"));
+    let redis = Server::redis(&options(copy.path(), "no"));
+    assert_eq!(digest(&mut redis.client()), digest(&mut client));
+}
+
+// ---- crashes ----
+
+/// Keys that one writer always sets together, spread over all shards.
+const TOGETHER: usize = 4;
+
+/// What a writer knows: the last value that it sent, and the last that was acknowledged.
+#[derive(Default)]
+struct Progress {
+    sent: AtomicU64,
+    acknowledged: AtomicU64,
+    /// As of a second ago and more.
+    old: AtomicU64,
+}
+
+/// Writes increasing numbers until the connection ends.
+fn write(port: u16, writer: usize, start: u64, progress: &Progress, ended: &AtomicBool) {
+    let Ok(mut client) = Client::connect(port) else { return };
+    let mut value = start;
+    let (mut history, mut random) = (Vec::<(Instant, u64)>::new(), Random::new(writer as u64 + start));
+    while !ended.load(Ordering::Relaxed) {
+        value += 1;
+        progress.sent.store(value, Ordering::SeqCst);
+        let key = |at: usize| format!("w:{writer}:{at}");
+        let together: Vec<String> = (0..TOGETHER).map(key).collect();
+        let requests: Vec<Vec<Vec<u8>>> = match random.below(4) {
+            0 | 1 => {
+                let mut mset = command!["MSET"];
+                together.iter().for_each(|key| mset.extend(command![key.as_str(), value.to_string()]));
+                vec![mset]
+            }
+            2 => {
+                let sets = together.iter().map(|key| command!["SET", key.as_str(), value.to_string()]);
+                [command!["MULTI"]].into_iter().chain(sets).chain([command!["EXEC"]]).collect()
+            }
+            _ => {
+                // The same by way of other keys: a value is set aside, and moved into place as one.
+                let moves = together.iter().map(|key| command!["COPY", format!("t:{writer}"), key.as_str(), "REPLACE"]);
+                let set = command!["SET", format!("t:{writer}"), value.to_string()];
+                [command!["MULTI"], set].into_iter().chain(moves).chain([command!["EXEC"]]).collect()
+            }
+        };
+        let bytes: Vec<u8> = requests.iter().flat_map(|args| encode(args)).collect();
+        if client.try_send_raw(&bytes).is_err() {
+            return;
+        }
+        for _ in &requests {
+            match client.try_message() {
+                Ok(reply) => assert!(!reply.is_error(), "{reply}"),
+                Err(_) => return,
+            }
+        }
+        progress.acknowledged.store(value, Ordering::SeqCst);
+        history.push((Instant::now(), value));
+        let second = Duration::from_millis(1000);
+        let aged = history.iter().take_while(|(at, _)| at.elapsed() > second).count();
+        if aged > 0 {
+            progress.old.store(history[aged - 1].1, Ordering::SeqCst);
+            history.drain(..aged);
+        }
+    }
+}
+
+/// Rounds of writing, kill -9 and starting again, with other numbers of cores.
+fn crash(policy: &'static str, rounds: u64) {
+    const WRITERS: usize = 6;
+    let seed = seed();
+    println!("KVCORE_SEED={seed}");
+    let mut random = Random::new(seed ^ policy.len() as u64);
+    let dir = tempfile::Builder::new().prefix("kvcore-test-").tempdir().expect("a temporary directory");
+    // The last value sent of each writer, and the one that the last start has found.
+    let (mut last, mut held) = ([0; WRITERS], [0; WRITERS]);
+    for round in 0..setting("KVCORE_ROUNDS", rounds) {
+        let cores = 1 + random.below(4);
+        let server = Server::kvcore(cores, &options(dir.path(), policy));
+        let progress: Vec<Progress> = (0..WRITERS).map(|_| Progress::default()).collect();
+        let (ended, flushes) = (AtomicBool::new(false), random.chance(10));
+        let (port, pid) = (server.port, server.process_id());
+        std::thread::scope(|scope| {
+            for (writer, progress) in progress.iter().enumerate() {
+                let (start, ended) = (last[writer], &ended);
+                scope.spawn(move || write(port, writer, start, progress, ended));
+            }
+            let pause = if random.chance(20) { 1100 + random.below(400) } else { 20 + random.below(250) };
+            std::thread::sleep(Duration::from_millis(pause as u64));
+            if random.chance(20) {
+                server.client().run("BGREWRITEAOF");
+                std::thread::sleep(Duration::from_millis(random.below(30) as u64));
+            }
+            if flushes {
+                server.client().run("FLUSHDB");
+                ended.store(true, Ordering::SeqCst);
+            }
+            // The process is this test's own.
+            std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().expect("kill");
+            ended.store(true, Ordering::SeqCst);
+        });
+        drop(server);
+        let again = Server::kvcore(1 + random.below(4), &options(dir.path(), policy));
+        let mut client = again.client();
+        for (writer, progress) in progress.iter().enumerate() {
+            let value = together(&mut client, writer, round);
+            let (sent, acknowledged) = (progress.sent.load(Ordering::SeqCst), progress.acknowledged.load(Ordering::SeqCst));
+            let floor = if policy == "always" { acknowledged } else { progress.old.load(Ordering::SeqCst) };
+            let floor = if flushes { 0 } else { floor.max(held[writer]) };
+            assert!(
+                floor <= value && value <= sent.max(held[writer]),
+                "round {round}, writer {writer}: {value} is there, {acknowledged} was acknowledged (at least {floor} is due), {sent} sent"
+            );
+            (held[writer], last[writer]) = (value, last[writer].max(sent));
+        }
+    }
+}
+
+/// The value of the keys that a writer sets together; 0 if there are none.
+fn together(client: &mut Client, writer: usize, round: u64) -> u64 {
+    let mut mget = command!["MGET"];
+    mget.extend((0..TOGETHER).map(|at| format!("w:{writer}:{at}").into_bytes()));
+    let Value::Array(values) = client.command(&mget) else { panic!("MGET answers an array") };
+    let values: Vec<u64> =
+        values.iter().map(|value| if value.is_null() { 0 } else { value.text().parse().unwrap_or(0) }).collect();
+    assert!(values.iter().all(|value| *value == values[0]), "round {round}: torn: writer {writer} left {values:?}");
+    values[0]
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_and_nothing_torn_with_always() {
+    crash("always", 50);
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_and_nothing_torn_with_always_again() {
+    crash("always", 50);
+}
+
+#[test]
+fn nothing_older_than_a_second_is_lost_and_nothing_torn_with_everysec() {
+    crash("everysec", 50);
+}
+
+#[test]
+fn nothing_older_than_a_second_is_lost_and_nothing_torn_with_everysec_again() {
+    crash("everysec", 50);
+}
