@@ -22,7 +22,7 @@ mod step;
 mod strings;
 
 use generate::{Gen, command};
-use harness::{Client, Random, Server, Value, encode, seed, setting, wait_until};
+use harness::{Client, Random, Server, SmallDisk, Value, encode, seed, setting, wait_until};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -216,6 +216,69 @@ fn a_clean_end_loses_nothing_and_the_next_run_goes_on_in_the_same_segments() {
     copy_files(&path.join("appendonlydir"), &copy.path().join("appendonlydir"));
     let redis = Server::redis(&options(copy.path(), "no"));
     assert_eq!(digest(&mut redis.client()), digest(&mut client));
+}
+
+// ---- disks that refuse ----
+
+/// Writes until the disk is full, frees space, and starts again: writes are refused meanwhile and reads are not, the node goes on by
+/// itself, and whatever was acknowledged is there.
+fn a_full_disk_refuses_writes_only(cores: usize, policy: &str) {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let disk = SmallDisk::new(folder.path(), 4096);
+    let filler = disk.path.join("filler");
+    std::fs::write(&filler, vec![1; 2 << 20]).expect("space");
+    let server = Server::kvcore(cores, &options(&disk.path, policy));
+    let (mut writer, mut reader) = (server.client(), server.client());
+    let value = "x".repeat(10_000);
+    let mut acknowledged = Vec::new();
+    let refusal = loop {
+        let key = format!("key:{}", acknowledged.len());
+        assert!(acknowledged.len() < 1000, "the disk never gets full");
+        writer.send(&["SET", &key, &value]);
+        // With `always` the write that meets the end of the disk is answered once there is space.
+        match writer.message_within(Duration::from_millis(1500)) {
+            Some(reply) if reply.is_error() => break Some(reply),
+            Some(_) => acknowledged.push(key),
+            None => break None,
+        }
+    };
+    assert_eq!(refusal.is_none(), policy == "always");
+    wait_until("writes are refused", || {
+        let reply = reader.run("SET refused 1");
+        reply.is_error() && reply.text() == "MISCONF Errors writing to the AOF file: No space left on device"
+    });
+    assert!(reader.run("PING").is_error());
+    assert_eq!(reader.run("GET key:0").text(), value);
+    assert!(reader.run("INFO persistence").text().contains("aof_last_write_status:err\r\n"));
+    std::fs::remove_file(&filler).expect("the filler");
+    if refusal.is_none() {
+        assert_eq!(writer.reply(), Value::ok(), "what has waited for the disk is answered");
+        acknowledged.push(format!("key:{}", acknowledged.len()));
+    }
+    wait_until("writes are taken again", || !reader.run("SET refused 2").is_error());
+    assert!(reader.run("INFO persistence").text().contains("aof_last_write_status:ok\r\n"));
+    assert!(server.log().contains("Redis can write again"), "{}", server.log());
+    for key in acknowledged.len()..acknowledged.len() + 20 {
+        assert_eq!(writer.run(&format!("SET key:{key} {value}")), Value::ok());
+        acknowledged.push(format!("key:{key}"));
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    drop(server);
+    let again = Server::kvcore(cores, &options(&disk.path, policy));
+    let mut client = again.client();
+    assert!(acknowledged.iter().all(|key| client.run(&format!("GET {key}")) == Value::Bulk(value.clone().into())));
+}
+
+#[test]
+fn a_full_disk_refuses_writes_only_with_always() {
+    a_full_disk_refuses_writes_only(1, "always");
+    a_full_disk_refuses_writes_only(2, "always");
+}
+
+#[test]
+fn a_full_disk_refuses_writes_only_with_everysec() {
+    a_full_disk_refuses_writes_only(1, "everysec");
+    a_full_disk_refuses_writes_only(2, "everysec");
 }
 
 // ---- crashes ----

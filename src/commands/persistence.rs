@@ -13,6 +13,10 @@ pub static COMMANDS: &[&NodeCommand] = &[&SAVE, &BGSAVE, &BGREWRITEAOF, &LASTSAV
 
 const FLAGS: Flags = Flags::ADMIN.with(Flags::NOSCRIPT).with(Flags::NO_ASYNC_LOADING);
 const IN_PROGRESS: Error = Error::Text("ERR Background save already in progress");
+const REWRITE_IN_PROGRESS: Error = Error::Text(
+    "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in order to schedule a BGSAVE whenever \
+     possible.",
+);
 
 pub static SAVE: NodeCommand = Command {
     spec: Spec {
@@ -59,15 +63,22 @@ fn bgsave(c: &mut Call<'_>, r: &mut Reply<'_>) -> Result<Action, Error> {
         return Err(Error::Syntax);
     }
     let persistence = &c.core.node.persistence;
-    if c.in_exec {
-        // As Redis, which does not fork in the midst of a transaction: the file shows what all of it has done.
+    {
         let mut rdb = persistence.rdb();
-        if rdb.running.is_some() {
-            return Err(IN_PROGRESS);
+        let rewrites = match rdb.running.map(|running| running.saving) {
+            Some(Saving::Rewrite { .. }) => true,
+            Some(_) => return Err(IN_PROGRESS),
+            None => false,
+        };
+        // As Redis, which does not fork in the midst of a transaction: the file shows what all of it has done.
+        if c.in_exec || (rewrites && c.args.len() == 2) {
+            rdb.scheduled = true;
+            r.simple("Background saving scheduled");
+            return Ok(Action::Done);
         }
-        rdb.scheduled = true;
-        r.simple("Background saving scheduled");
-        return Ok(Action::Done);
+        if rewrites {
+            return Err(REWRITE_IN_PROGRESS);
+        }
     }
     if !persistence.begin_save(Saving::Background, c.core.now / 1000) {
         return Err(IN_PROGRESS);

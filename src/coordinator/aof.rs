@@ -12,7 +12,7 @@
 //! then the data set is where it was before.
 
 use super::contract::ToCore;
-use super::snapshot::{SaveError, Target};
+use super::snapshot::{Form, SaveError, Target};
 use super::{Coordinator, contract::Snapshot};
 use crate::config::Config;
 use crate::config::structures::os_reason;
@@ -153,16 +153,16 @@ impl Aof {
     }
 
     /// The file that the next base will be.
-    fn next_base(&self) -> Result<PathBuf, AofError> {
+    fn next_base(&self, format: BaseFormat) -> Result<PathBuf, AofError> {
         let mut next = self.manifest.clone();
-        let entry = next.replace_base(&self.stem, BaseFormat::Rdb, i64::MAX).ok_or(AofError::NoMoreNumbers)?;
+        let entry = next.replace_base(&self.stem, format, i64::MAX).ok_or(AofError::NoMoreNumbers)?;
         Ok(self.path(entry))
     }
 
     /// A base is whole: it takes the place of everything before the segment `first_kept`.
-    fn replace_base(&mut self, disk: &mut impl FileLayer, first_kept: i64) -> Result<(), AofError> {
+    fn replace_base(&mut self, disk: &mut impl FileLayer, format: BaseFormat, first_kept: i64) -> Result<(), AofError> {
         let before = self.manifest.clone();
-        self.manifest.replace_base(&self.stem, BaseFormat::Rdb, first_kept).ok_or(AofError::NoMoreNumbers)?;
+        self.manifest.replace_base(&self.stem, format, first_kept).ok_or(AofError::NoMoreNumbers)?;
         if let Err(error) = self.store(disk) {
             self.manifest = before;
             return Err(error);
@@ -187,6 +187,17 @@ impl Aof {
     }
 }
 
+fn base_format(config: &Config) -> BaseFormat {
+    if config.aof_use_rdb_preamble { BaseFormat::Rdb } else { BaseFormat::Commands }
+}
+
+fn form_of(format: BaseFormat) -> Form {
+    match format {
+        BaseFormat::Rdb => Form::RdbBase,
+        BaseFormat::Commands => Form::Commands,
+    }
+}
+
 fn reopen(path: &Path, seq: i64, head: &[u8]) -> Option<Segment> {
     let mut file: File = OpenOptions::new().read(true).write(true).open(path).ok()?;
     let mut beginning = vec![0; head.len()];
@@ -208,10 +219,11 @@ impl Coordinator {
         let mut aof = Aof::new(&config, manifest);
         let begun = aof.make_directory().map_err(|error| error.to_string()).and_then(|()| {
             if aof.manifest.base().is_none() && aof.manifest.incremental().is_empty() {
-                let base = aof.next_base().map_err(|error| error.to_string())?;
+                let format = base_format(&config);
+                let base = aof.next_base(format).map_err(|error| error.to_string())?;
                 log::notice(&format!("Creating AOF base file {} on server start", file_name(&base)));
-                self.write_empty_base(disk, &base).map_err(|error| error.to_string())?;
-                aof.replace_base(disk, i64::MAX).map_err(|error| error.to_string())?;
+                self.write_empty_base(disk, &base, form_of(format)).map_err(|error| error.to_string())?;
+                aof.replace_base(disk, format, i64::MAX).map_err(|error| error.to_string())?;
             }
             match aof.reopen_segments(cores) {
                 Some(segments) => Ok(segments),
@@ -271,18 +283,19 @@ impl Coordinator {
         snapshot: &Snapshot,
         first_kept: i64,
     ) -> Result<(), SaveError> {
+        let format = base_format(&self.node.current_config());
         let aof = self.aof();
         aof.make_directory().map_err(SaveError::Aof)?;
-        let base = aof.next_base().map_err(SaveError::Aof)?;
+        let (base, form) = (aof.next_base(format).map_err(SaveError::Aof)?, form_of(format));
         let temporary = temporary_base();
-        self.write(disk, snapshot, Target { temporary: &temporary, path: &base, aof_base: true })?;
+        self.write(disk, snapshot, Target { temporary: &temporary, path: &base, form })?;
         let (temporary, name) = (temporary.display(), file_name(&base));
         log::notice(&format!("Successfully renamed the temporary AOF base file {temporary} into {name}"));
         let disable_gc = self.node.current_config().aof_disable_auto_gc;
         let logging = self.node.persistence.logging.load(Ordering::Acquire);
         let cores = if logging { self.to_cores.cores() } else { 0 };
         let aof = self.aof();
-        aof.replace_base(disk, first_kept).map_err(SaveError::Aof)?;
+        aof.replace_base(disk, format, first_kept).map_err(SaveError::Aof)?;
         if !disable_gc {
             aof.remove_history(disk);
         }

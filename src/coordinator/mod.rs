@@ -5,6 +5,7 @@
 //! whose piece finds the queue full goes on serving clients, and with its cut later.
 
 pub mod aof;
+mod body;
 pub mod contract;
 pub mod loading;
 pub mod snapshot;

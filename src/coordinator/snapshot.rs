@@ -2,15 +2,15 @@
 
 use super::Coordinator;
 use super::aof::{AofError, temporary_base};
+use super::body::Body;
 use super::contract::{Piece, Snapshot, ToCore};
 use super::status::Saving;
-use crate::config::REDIS_VERSION;
 use crate::config::structures::os_reason;
-use crate::observe::{clock, log, memory};
+use crate::observe::{clock, log};
 use crate::persistence::disk::FileLayer;
 use crossbeam_channel::RecvTimeoutError;
 use kvshard::codec::rdb::Compression;
-use kvshard::codec::rdb::file::{Checksum, FileWriter, Preamble};
+use kvshard::codec::rdb::file::Checksum;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -86,7 +86,7 @@ impl Coordinator {
 
     fn write_rdb(&self, disk: &mut impl FileLayer, snapshot: &Snapshot) -> Result<(), SaveError> {
         let temporary = temporary_name(&snapshot.path);
-        self.write(disk, snapshot, Target { temporary: &temporary, path: &snapshot.path, aof_base: false })
+        self.write(disk, snapshot, Target { temporary: &temporary, path: &snapshot.path, form: Form::Rdb })
     }
 
     pub(super) fn write(&self, disk: &mut impl FileLayer, snapshot: &Snapshot, target: Target<'_>) -> Result<(), SaveError> {
@@ -101,7 +101,7 @@ impl Coordinator {
     }
 
     /// An empty base, for a node that has nothing to append to.
-    pub(super) fn write_empty_base(&self, disk: &mut impl FileLayer, path: &Path) -> Result<(), SaveError> {
+    pub(super) fn write_empty_base(&self, disk: &mut impl FileLayer, path: &Path, form: Form) -> Result<(), SaveError> {
         let (_, pieces) = crossbeam_channel::bounded(0);
         let snapshot = Snapshot {
             saving: Saving::Rewrite { first_kept: i64::MAX },
@@ -113,7 +113,7 @@ impl Coordinator {
             databases: Vec::new(),
             changes: 0,
         };
-        self.write(disk, &snapshot, Target { temporary: &temporary_base(), path, aof_base: true })
+        self.write(disk, &snapshot, Target { temporary: &temporary_base(), path, form })
     }
 
     fn settle_rewrite(&mut self, disk: &mut impl FileLayer, result: &Result<(), SaveError>) {
@@ -202,8 +202,16 @@ pub(super) struct Target<'a> {
     /// Where it is made, and where it goes once it is whole.
     pub temporary: &'a Path,
     pub path: &'a Path,
-    /// It is the base of an append-only file, and says so.
-    pub aof_base: bool,
+    pub form: Form,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Form {
+    Rdb,
+    /// The base of an append-only file, and says so.
+    RdbBase,
+    /// The same without an RDB.
+    Commands,
 }
 
 /// Writes the file, or leaves none.
@@ -230,22 +238,13 @@ fn write_and_rename(
     given_up: impl Fn() -> bool,
     written: impl Fn(usize, u64),
 ) -> Result<(), SaveError> {
-    let Target { temporary, path, aof_base } = target;
+    let Target { temporary, path, form } = target;
     let file = disk.create(temporary).map_err(|error| SaveError::Create(temporary.to_owned(), error))?;
     let mut output = Output { disk, file, buffer: Vec::with_capacity(WRITE_BYTES + WRITE_BYTES / 4), at: 0, synced: 0 };
-    let mut writer = FileWriter::new(checksum, snapshot.compression);
-    let preamble = Preamble {
-        redis_version: REDIS_VERSION,
-        created_s: (clock::wall_ms() / 1000) as u64,
-        used_memory_bytes: memory::used(),
-        aof_base,
-        replication: None,
+    let mut body = match form {
+        Form::Commands => Body::commands(),
+        _ => Body::rdb(checksum, snapshot.compression, form == Form::RdbBase, &snapshot.databases, &mut output.buffer),
     };
-    writer.header(&preamble, &mut output.buffer);
-    for (db, &(keys, expiring)) in snapshot.databases.iter().enumerate().filter(|(_, (keys, _))| *keys > 0) {
-        writer.select_db(db as u64, &mut output.buffer);
-        writer.resize_db(keys, expiring, &mut output.buffer);
-    }
     let mut cores_left = snapshot.cores;
     while cores_left > 0 {
         if given_up() {
@@ -256,13 +255,13 @@ fn write_and_rename(
             Err(RecvTimeoutError::Timeout) => continue,
             Err(RecvTimeoutError::Disconnected) => return Err(SaveError::GivenUp),
         };
-        writer.records(&records, &mut output.buffer);
+        body.records(&records, &mut output.buffer);
         output.write_if(WRITE_BYTES)?;
         dawdle(keys_pause(keys, snapshot.key_delay_us), &given_up)?;
         written(records.len(), keys);
         cores_left -= usize::from(ended);
     }
-    writer.end(&mut output.buffer);
+    body.end(&mut output.buffer);
     output.write_if(1)?;
     let Output { disk, file, .. } = output;
     let failed = |step| move |error| SaveError::Write(step, error);
@@ -414,7 +413,7 @@ mod tests {
     }
 
     fn rdb<'a>(temporary: &'a Path, snapshot: &'a Snapshot) -> Target<'a> {
-        Target { temporary, path: &snapshot.path, aof_base: false }
+        Target { temporary, path: &snapshot.path, form: Form::Rdb }
     }
 
     fn write_to(disk: &mut Failing, directory: &Path, keys: usize) -> Result<(), SaveError> {

@@ -202,8 +202,8 @@ impl Persistence {
         if matches!(saving, Saving::Background) {
             rdb.last_try_s = now_s;
         }
-        rdb.after_flush = false;
-        rdb.saves += u64::from(!matches!(saving, Saving::Shutdown));
+        rdb.after_flush &= matches!(saving, Saving::Rewrite { .. });
+        rdb.saves += u64::from(matches!(saving, Saving::Foreground(_) | Saving::Background));
         rdb.running = Some(Running { saving, began: Instant::now(), keys: 0 });
         self.keys_written.store(0, Ordering::Relaxed);
         self.give_up.store(false, Ordering::Relaxed);

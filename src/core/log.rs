@@ -58,6 +58,8 @@ pub struct Log {
     unsynced: Option<Rc<Segment>>,
     last_sync_ms: i64,
     retry_at_ms: i64,
+    /// The disk refuses, and so it has since this was the newest chunk.
+    refused_at: Option<u64>,
     /// Writes that waited for a sync for long, since the start.
     pub delayed_syncs: u64,
     spare: Vec<u8>,
@@ -170,7 +172,9 @@ impl Log {
 
     fn encode(&mut self, write: impl FnOnce(&mut SegmentEncoder, &mut Vec<u8>)) {
         let Some(segment) = &self.segment else { return };
-        let grows = self.queue.back().is_some_and(|chunk| Rc::ptr_eq(&chunk.segment, segment));
+        // What comes after a refusal has a number of its own, so that it can be told from what came before.
+        let refused_at = self.refused_at.unwrap_or(0);
+        let grows = self.queue.back().is_some_and(|chunk| Rc::ptr_eq(&chunk.segment, segment) && chunk.number > refused_at);
         if !grows {
             self.last += 1;
             let (segment, bytes) = (segment.clone(), std::mem::take(&mut self.spare));
@@ -187,12 +191,6 @@ impl Log {
         }
     }
 
-    /// The number whose durability covers everything appended so far.
-    #[inline]
-    pub fn position(&self) -> u64 {
-        self.last
-    }
-
     /// Everything up to this number is on disk (as far as the policy promises it to those who wait).
     #[inline]
     pub fn durable(&self) -> u64 {
@@ -203,6 +201,14 @@ impl Log {
     #[inline]
     pub fn is_pending(&self) -> bool {
         self.last > self.durable
+    }
+
+    /// What leaves the core now has to wait for this position, if for any. While the disk refuses, reads go on: they may then show
+    /// what is not durable yet, but whoever has written goes on waiting, and nothing more is written.
+    #[inline]
+    pub fn awaited(&self) -> Option<u64> {
+        let refused = self.refused_at.is_some_and(|refused_at| self.last <= refused_at);
+        (self.is_pending() && !refused).then_some(self.last)
     }
 
     /// Nothing is left to be written, nor (`synced`) to be synced.
@@ -269,6 +275,7 @@ impl Log {
                 if !through {
                     self.unsynced = Some(chunk.segment.clone());
                 }
+                self.refused_at = None;
                 self.finish(chunk, len);
                 Completed::Progress
             }
@@ -276,7 +283,7 @@ impl Log {
                 // Also after a sync that failed: the kernel may have given up what it could not write.
                 chunk.bytes = bytes.unwrap_or_default();
                 self.queue.push_front(chunk);
-                self.retry_at_ms = now_ms + RETRY_MS;
+                (self.retry_at_ms, self.refused_at) = (now_ms + RETRY_MS, Some(self.last));
                 Completed::Failed { errno: result.err().unwrap_or(libc::ENOSPC), writing: true }
             }
             (Flying::Sync { segment, .. }, Ok(_)) => {
@@ -334,8 +341,7 @@ mod tests {
         assert!(!log.is_pending() && log.next_operation(0, policy, false).is_none());
         log.switch(Some(segment(1)), false);
         log.append(0, &mut effects("a"));
-        let first = log.position();
-        assert!(log.is_pending());
+        let first = log.awaited().expect("something to wait for");
         let write = log.next_operation(0, policy, false);
         assert!(matches!(write, Some(LogOperation::Write { through: true, .. })) && log.is_awaited());
         log.append(0, &mut effects("b"));
@@ -360,12 +366,18 @@ mod tests {
             let Some(LogOperation::Write { bytes, offset: 0, .. }) = log.next_operation(round * RETRY_MS, policy, false) else {
                 panic!("a write")
             };
+            assert!(log.awaited().is_some() || round > 0);
             let completed = log.completed(round * RETRY_MS, Err(errno), Some(bytes));
             assert_eq!(completed, Completed::Failed { errno, writing: true });
+            assert!(log.awaited().is_none() && log.is_pending(), "reads go on, the writer waits");
             assert!(log.next_operation((round + 1) * RETRY_MS - 1, policy, false).is_none() && log.is_pending());
         }
+        log.append(0, &mut effects("b"));
+        assert!(log.awaited().is_some(), "what slips in is waited for");
         let write = log.next_operation(2 * RETRY_MS, policy, false);
         assert!(written(&mut log, write).starts_with("0: "));
+        let write = log.next_operation(2 * RETRY_MS, policy, false);
+        assert_eq!(written(&mut log, write), "43: *2 $3 DEL $1 b ");
         assert!(!log.is_pending());
     }
 

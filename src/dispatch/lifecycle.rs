@@ -76,7 +76,7 @@ impl Engine {
             self.publish_evictable();
         }
         self.time_out_blocked();
-        if self.locks.unseal(self.core.node.shutdown.hold()) {
+        if self.locks.thaw(self.core.node.shutdown.hold()) {
             self.run_unlocked();
         }
         if self.core.id == 0 {

@@ -24,7 +24,7 @@ pub struct Locks {
     /// The whole shard is lent to this ticket.
     claimed: Option<u64>,
     /// The shard is in place but stays claimed, as long as the node's hold of this number is on.
-    sealed: Option<u64>,
+    frozen: Option<u64>,
     waiting: BTreeMap<u64, LockRequest>,
     parked: VecDeque<Parked>,
     /// Keys of parked commands, with how many commands need them.
@@ -158,8 +158,8 @@ impl Locks {
         match &release.scope {
             Scope::Shard => {
                 debug_assert_eq!(self.claimed, Some(release.ticket));
-                self.sealed = release.seal;
-                if self.sealed.is_none() {
+                self.frozen = release.freeze;
+                if self.frozen.is_none() {
                     self.claimed = None;
                 }
             }
@@ -173,17 +173,17 @@ impl Locks {
     }
 
     #[inline]
-    pub fn is_sealed(&self) -> bool {
-        self.sealed.is_some()
+    pub fn is_frozen(&self) -> bool {
+        self.frozen.is_some()
     }
 
-    /// Breaks the seal if it is not that of the hold that is on now; true if it did.
-    pub fn unseal(&mut self, hold: u64) -> bool {
-        let broken = self.sealed.is_some_and(|sealed| sealed != hold);
-        if broken {
-            (self.sealed, self.claimed) = (None, None);
+    /// Frees the shard if it was frozen for another hold than the one that is on now; true if it did.
+    pub fn thaw(&mut self, hold: u64) -> bool {
+        let thaws = self.frozen.is_some_and(|frozen| frozen != hold);
+        if thaws {
+            (self.frozen, self.claimed) = (None, None);
         }
-        broken
+        thaws
     }
 
     /// Takes out the parked commands and jobs that can run now, in order.

@@ -88,7 +88,7 @@ pub struct LoggedOperation {
 /// What goes on when new segments have been made.
 pub enum AwaitingSegments {
     /// A block with commands about every shard's keys; its connection waits.
-    Block { caller: Caller, block: Block, check_watch: Option<ClientId> },
+    Block { caller: Caller, block: Box<Block>, check_watch: Option<ClientId> },
     /// The cut of a rewrite.
     Rewrite,
 }
@@ -105,7 +105,7 @@ impl Engine {
     pub(super) fn begin_in_new_segments(&mut self, index: usize, block: Block, check_watch: Option<ClientId>) {
         self.core.connections[index].stall = Stall::Operation;
         let caller = self.caller(index);
-        self.awaiting_segments.push_back(AwaitingSegments::Block { caller, block, check_watch });
+        self.awaiting_segments.push_back(AwaitingSegments::Block { caller, block: Box::new(block), check_watch });
         self.order_segments(false, "flush");
     }
 
@@ -133,7 +133,7 @@ impl Engine {
         match (awaiting, opened) {
             (AwaitingSegments::Block { caller, mut block, check_watch }, Ok(segments)) => {
                 block.segments = Some(segments);
-                self.begin_for(caller, self.whole_shards(), block, check_watch, false);
+                self.begin_for(caller, self.whole_shards(), *block, check_watch, false);
             }
             (AwaitingSegments::Block { caller, .. }, Err(error)) => {
                 let mut reply = Vec::new();
@@ -247,7 +247,7 @@ impl Engine {
             return None;
         }
         self.seal();
-        self.core.log.is_pending().then(|| self.core.log.position())
+        self.core.log.awaited()
     }
 
     /// How many bytes of a connection's output may be sent, as [`Engine::hold`] has said; the rest waits.
@@ -286,13 +286,13 @@ impl Engine {
         let durable = self.core.log.durable();
         while self.held.front().is_some_and(|(position, _)| *position <= durable) {
             match self.held.pop_front() {
-                Some((_, Held::Connection { index, generation })) => {
-                    if self.core.connections.get(index).is_some_and(|connection| connection.generation == generation) {
-                        self.core.want_flush(index);
-                    }
+                Some((_, Held::Connection { index, generation }))
+                    if self.core.connections.get(index).is_some_and(|connection| connection.generation == generation) =>
+                {
+                    self.core.want_flush(index);
                 }
                 Some((_, Held::Answer { to, answer })) => self.send_answer(to, answer),
-                None => {}
+                Some((_, Held::Connection { .. })) | None => {}
             }
         }
     }

@@ -182,14 +182,14 @@ pub struct Release {
     pub unwatch: Option<ClientId>,
     /// The client now waits for its keys of this shard.
     pub wait: Option<KeysAwaited>,
+    /// The shard is given back but stays claimed, while this hold is on.
+    pub freeze: Option<u64>,
     /// The shard's log goes on in this segment, or (an inner `None`) not at all.
     pub switch: Option<Option<Box<Segment>>>,
     /// What the operation has done, if it is to be logged here.
     pub logged: Option<Arc<LoggedOperation>>,
     /// The operation waits for this shard's log to be durable.
     pub confirm: Option<OperationId>,
-    /// The shard is given back but stays claimed, while this hold is on.
-    pub seal: Option<u64>,
 }
 
 /// A blocked client, and the keys of one shard that it waits for.

@@ -99,12 +99,12 @@ pub struct Block {
     pub place: Workplace,
     /// Done first, once all shards are here.
     pub on_all_shards: Option<OnAllShards>,
+    /// The shards stay claimed when they are given back; see [`OnAllShards`].
+    pub freeze: Option<u64>,
     /// The logs go on in these segments, by shard, from this block on; an empty list: nothing is logged any more.
     pub segments: Option<Vec<Segment>>,
     has_begun: bool,
     log: Option<BlockLog>,
-    /// The shards stay claimed when they are given back; see [`OnAllShards`].
-    pub seal: Option<u64>,
 }
 
 /// Where a block's commands find their keys.
@@ -330,10 +330,10 @@ impl Engine {
                     shard: grant.shard,
                     unwatch: None,
                     wait: None,
+                    freeze: None,
                     switch: None,
                     logged: None,
                     confirm: None,
-                    seal: None,
                 };
                 self.send_release(grant.shard_id, release);
             }
@@ -345,7 +345,7 @@ impl Engine {
 
     /// Asks again for operations that were refused; once a turn, so that others get on meanwhile.
     pub(super) fn retry_refused(&mut self) -> bool {
-        if self.locks.is_sealed() {
+        if self.locks.is_frozen() {
             return false;
         }
         let retries = std::mem::take(&mut self.operations.retries);
@@ -412,7 +412,7 @@ impl Engine {
                     }
                 }
                 if let Some(act) = block.on_all_shards.take() {
-                    block.seal = act(&mut self.core, shards);
+                    block.freeze = act(&mut self.core, shards);
                 }
             }
             block.has_begun = true;
@@ -557,10 +557,10 @@ impl Engine {
                         shard: grant.shard,
                         unwatch: check_watch,
                         wait: None,
+                        freeze: block.freeze,
                         switch,
                         logged: logged.clone(),
                         confirm,
-                        seal: block.seal,
                     };
                     self.send_release(grant.shard_id, release);
                 }
@@ -665,10 +665,10 @@ impl Engine {
             shard: None,
             unwatch,
             wait,
+            freeze: None,
             switch: None,
             logged: None,
             confirm: None,
-            seal: None,
         }
     }
 
@@ -738,10 +738,10 @@ impl Block {
             wait: None,
             place: Workplace::Own,
             on_all_shards: None,
+            freeze: None,
             segments: None,
             has_begun: false,
             log: None,
-            seal: None,
         }
     }
 

@@ -17,7 +17,7 @@ use crate::coordinator::status::Saving;
 use crate::core::Core;
 use crate::core::connection::Stall;
 use crate::observe::{log, memory};
-use crossbeam_channel::{Sender, unbounded};
+use crossbeam_channel::unbounded;
 use kvshard::Shard;
 use kvshard::codec::rdb::Compression;
 use kvshard::keyspace::cut::{CutForm, CutStep};
@@ -36,7 +36,6 @@ const RETRY_SECONDS: i64 = 5;
 /// This core's part of the snapshot under way.
 #[derive(Default)]
 pub struct CutStream {
-    to_coordinator: Option<Sender<Piece>>,
     /// The coordinator has no room.
     waits: bool,
     /// So many records wait in the shard that writes have to wait; counted in `full_shards`.
@@ -76,30 +75,20 @@ impl Engine {
         stream.waits = false;
         let Some(shard) = self.core.shard.as_mut().filter(|shard| shard.is_cutting()) else { return false };
         let persistence = &self.core.node.persistence;
-        if stream.to_coordinator.is_none() {
-            stream.to_coordinator = persistence.rdb().pieces.clone();
-        }
-        let Some(to_coordinator) = &stream.to_coordinator else {
+        let Some(to_coordinator) = persistence.rdb().pieces.clone() else {
             // Nobody takes it any more: the rest of the cut is given up.
             shard.give_up_cut();
             return !shard.continue_cut(SLICE_ENTRIES, PIECE_BYTES, &mut Vec::new()).ended;
         };
         if persistence.queued_bytes.load(Ordering::Relaxed) >= QUEUED_BYTES_MAX {
-            // If that is because the save has ended early, nothing makes room any more.
-            if persistence.rdb().pieces.is_none() {
-                stream.to_coordinator = None;
-                return true;
-            }
             stream.waits = true;
             return false;
         }
         let mut records = Vec::new();
         let CutStep { keys, ended } = shard.continue_cut(SLICE_ENTRIES, PIECE_BYTES, &mut records);
         persistence.queued_bytes.fetch_add(records.len(), Ordering::Relaxed);
-        let nobody_there = to_coordinator.send(Piece { records, keys, ended }).is_err();
-        if ended || nobody_there {
-            stream.to_coordinator = None;
-        }
+        // If the save has just ended early, the next slice finds nobody.
+        let _gone = to_coordinator.send(Piece { records, keys, ended });
         !ended
     }
 
@@ -215,8 +204,12 @@ impl Engine {
         let (save, no_save) = (options.save && !loading, options.no_save || loading);
         let mut rdb = node.persistence.rdb();
         if let Some(running) = &rdb.running {
-            if !node.persistence.give_up.swap(true, Ordering::Relaxed) && matches!(running.saving, Saving::Background) {
-                log::warning("There is a child saving an .rdb. Killing it!");
+            if !node.persistence.give_up.swap(true, Ordering::Relaxed) {
+                match running.saving {
+                    Saving::Background => log::warning("There is a child saving an .rdb. Killing it!"),
+                    Saving::Rewrite { .. } => log::warning("There is a child rewriting the AOF. Killing it!"),
+                    Saving::Foreground(_) | Saving::Shutdown => {}
+                }
             }
             (rdb.scheduled, rdb.after_flush) = (false, false);
             return;

@@ -11,12 +11,14 @@ mod client;
 pub mod data;
 mod random;
 mod server;
+mod small_disk;
 mod value;
 
 pub use client::{Client, encode};
 pub use data::{DBS, data, digests, fill};
 pub use random::Random;
 pub use server::{Program, Server, kvcore_path};
+pub use small_disk::SmallDisk;
 pub use value::Value;
 
 use std::time::{Duration, Instant};

@@ -150,7 +150,12 @@ impl Shard {
     pub fn give_up_cut(&mut self) {
         if let Some(cutting) = &mut self.cutting {
             cutting.given_up = true;
-            self.dbs.iter_mut().chain(&mut cutting.flushed).for_each(Db::give_up_cut);
+            // Those that were flushed have no next cut for which their marks would have to be alike.
+            for mut flushed in std::mem::take(&mut cutting.flushed) {
+                flushed.give_up_cut();
+                self.trash.discard_db(flushed);
+            }
+            self.dbs.iter_mut().for_each(Db::give_up_cut);
         }
     }
 
@@ -316,6 +321,21 @@ mod tests {
         let mut records = Vec::new();
         shard.continue_cut(0, usize::MAX, &mut records);
         assert!(records.len() >= 50_000 && shard.cut_waiting_bytes() == 0);
+    }
+
+    #[test]
+    fn nothing_is_left_to_do_for_a_cut_of_flushed_data_that_is_given_up() {
+        let mut shard = shard();
+        (0..5000).for_each(|number| set(&mut shard, 0, &format!("key:{number}"), "v", Expiry::Clear));
+        shard.begin_cut(FORM);
+        let flushed = shard.dbs[0].replace_by_empty();
+        shard.discard_db(flushed);
+        shard.give_up_cut();
+        assert!(shard.continue_cut(1, usize::MAX, &mut Vec::new()).ended);
+        assert!(shard.trash.pending() > 0);
+        while !shard.trash.is_empty() {
+            shard.trash.free_some(1000);
+        }
     }
 
     #[test]
