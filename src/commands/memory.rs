@@ -47,8 +47,8 @@ struct Part {
 fn part(core: &mut Core) -> Part {
     let databases = core.shard.as_ref().map(|shard| &shard.dbs);
     Part {
-        clients: core.connections.iter().map(|(_, connection)| connection.memory()).sum(),
-        connections: core.connections.len(),
+        clients: core.clients().map(|(_, connection)| connection.memory()).sum(),
+        connections: core.clients().count(),
         databases: databases.into_iter().flatten().map(|db| (db.len(), db.table_bytes())).collect(),
     }
 }

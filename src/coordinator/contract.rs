@@ -3,7 +3,7 @@
 //! Orders go to the coordinator through one queue of the node's; each core has an inbox of its own for what comes back, and is
 //! woken for it. All of these queues are the control plane: nothing on the path of a command uses them.
 
-use super::status::Saving;
+use super::status::{Reload, Saving};
 use crate::core::log::Segment;
 use crossbeam_channel::{Receiver, Sender};
 use kvshard::codec::rdb::Compression;
@@ -18,6 +18,8 @@ pub const INBOX_MAX: usize = 64;
 /// What the coordinator is to do.
 pub enum Order {
     Snapshot(Box<Snapshot>),
+    /// Load the RDB file that is there, while the node runs.
+    Reload(Reload),
     /// One new segment for each core, to be sent to the core that asks. `why`: for the log.
     OpenSegments {
         core: usize,
@@ -73,6 +75,10 @@ pub enum Load {
     Begin(BeginLoad),
     /// Records of keys that are this core's, of one database.
     Records { db: usize, batch: Vec<u8> },
+    /// A file of commands begins, or commands of no file follow. For the first core only, as the next.
+    File,
+    /// Whole commands, as in an append-only file.
+    Commands(Vec<u8>),
     /// Answer when everything before is done.
     Flush,
     /// The data set is whole. Is answered like [`Load::Flush`].
@@ -91,7 +97,13 @@ pub enum LoadReport {
     /// It has come to a [`Load::Flush`] or [`Load::End`].
     Done,
     /// It has met something that must not be; it does nothing more.
-    Fault(LoadFault),
+    Fault(Fault),
+}
+
+pub enum Fault {
+    Record(LoadFault),
+    /// A command could not be run.
+    Command(String),
 }
 
 /// A connection of some core, as someone elsewhere names it.

@@ -45,6 +45,7 @@ impl Coordinator {
         while let Ok(order) = self.orders.recv() {
             match order {
                 Order::Snapshot(snapshot) => self.save(disk, *snapshot),
+                Order::Reload(reload) => self.reload(reload),
                 Order::OpenSegments { core, turning_on, why } => self.open_segments(disk, core, turning_on, why),
                 Order::CallOffShutdown => self.node.shutdown.call_off(&self.to_cores),
                 Order::Exit => break,

@@ -183,6 +183,8 @@ impl Coordinator {
                 persistence.rdb_failed.fetch_and(result.is_err(), Ordering::Relaxed);
                 self.to_cores.tell(to.core, ToCore::Reply { to, reply });
             }
+            Saving::Reload(reload) if result.is_ok() => self.reload(reload),
+            Saving::Reload(reload) => self.reloaded(reload, b"-ERR\r\n"),
             Saving::Shutdown => self.node.shutdown.saved(result.is_ok(), &self.to_cores),
             Saving::Rewrite { .. } => {}
         }

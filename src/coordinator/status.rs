@@ -71,6 +71,18 @@ pub enum Saving {
     Shutdown,
     /// The base of the append-only file; segments before this one are in it.
     Rewrite { first_kept: i64 },
+    /// DEBUG RELOAD: the file is loaded after it.
+    Reload(Reload),
+}
+
+/// What DEBUG RELOAD asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Reload {
+    pub asker: Asker,
+    /// What is in memory goes first.
+    pub empties: bool,
+    /// Keys of the file take the place of those in memory.
+    pub replaces: bool,
 }
 
 /// What is known of RDB files.

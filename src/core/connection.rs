@@ -105,6 +105,8 @@ impl Special {
     pub const SUBSCRIBED: u8 = 4;
     pub const MONITOR: u8 = 8;
     pub const REPLY_MODE: u8 = 16;
+    /// No client: runs the commands of an append-only file. Nobody sees it, nothing is refused to it, and it has no socket.
+    pub const LOADER: u8 = 32;
 
     pub fn has(self, bit: u8) -> bool {
         self.0 & bit != 0

@@ -117,6 +117,11 @@ impl Core {
         dirty.store(dirty.load(Ordering::Relaxed) + changes, Ordering::Relaxed);
     }
 
+    /// The connections of clients.
+    pub fn clients(&self) -> impl Iterator<Item = (usize, &Connection)> {
+        self.connections.iter().filter(|(_, connection)| !connection.special.has(Special::LOADER))
+    }
+
     pub fn connection_of(&self, client: ClientId) -> Option<usize> {
         self.by_client.get(&client).copied()
     }

@@ -128,6 +128,9 @@ pub fn check_form(command: &'static Registered, args: Args<'_>) -> Result<(), Er
 /// Everything else.
 pub fn check(connection: &Connection, command: &'static Registered, node: NodeSpecial) -> Verdict {
     let (flags, special) = (command.flags(), connection.special);
+    if special.has(Special::LOADER) {
+        return if connection.in_multi() && !flags.has(Flags::NO_QUEUE) { Verdict::Queue } else { Verdict::Run };
+    }
     if special.has(Special::UNAUTHENTICATED) && !flags.has(Flags::NO_AUTH) {
         return Verdict::Refuse(Error::Text("NOAUTH Authentication required."));
     }

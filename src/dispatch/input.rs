@@ -7,7 +7,7 @@
 use super::gate::{self, Verdict};
 use super::mesh::{NewItem, Origin};
 use super::route::{self, KeyHint, Target};
-use super::{Engine, locks::Parked};
+use super::{Engine, loading, locks::Parked};
 use crate::commands::registry::{Plan, Registered, Run};
 use crate::core::connection::{ReplyMode, Special, Stall};
 use crate::observe::slowlog::{SlowEntry, shortened};
@@ -244,7 +244,10 @@ impl Engine {
         let connection = &mut self.core.connections[index];
         let authenticated = !connection.special.has(Special::UNAUTHENTICATED);
         let config = &self.core.config;
-        let limits = Limits::new(config.proto_max_bulk_len, config.client_query_buffer_limit, authenticated);
+        let limits = match connection.special.has(Special::LOADER) {
+            true => Limits::new(u64::MAX, u64::MAX, true),
+            false => Limits::new(config.proto_max_bulk_len, config.client_query_buffer_limit, authenticated),
+        };
         // What a client may send changes with AUTH, so before it commands are taken one by one.
         let most = if authenticated { PIPELINE_MAX } else { 1 };
         let mut at = from;
@@ -418,7 +421,7 @@ impl Engine {
             now: core.now,
             client: connection.id,
             resp3: connection.resp3,
-            may_block: true,
+            may_block: !connection.special.has(Special::LOADER),
             no_touch: connection.no_touch,
             first_key: key.map(|key| key.key(args)),
         };
@@ -429,6 +432,9 @@ impl Engine {
         }
         if outcome.failed {
             core.counters.error_reply(&out[start..]);
+            if core.loading {
+                loading::tell_error(command, &out[start..]);
+            }
         }
         if outcome.wait.is_none() {
             if silent {
@@ -456,10 +462,12 @@ impl Engine {
         let nanos = stamp - self.last_stamp;
         self.last_stamp = stamp;
         let core = &mut self.core;
-        core.counters.called(command.index, nanos, outcome.failed);
         let mut slow = None;
-        // A command that begins to wait is logged when it is served.
-        if (core.slowlog.wants(nanos) || core.latency.wants(nanos)) && outcome.wait.is_none() {
+        // What the data set's files make the shard do is nobody's command. One that begins to wait is logged when it is served.
+        if !core.loading {
+            core.counters.called(command.index, nanos, outcome.failed);
+        }
+        if !core.loading && (core.slowlog.wants(nanos) || core.latency.wants(nanos)) && outcome.wait.is_none() {
             slow = self.slow(command, args, nanos).map(Box::new);
         }
         if let Some(shard) = self.core.shard.as_ref() {
@@ -539,7 +547,7 @@ impl Engine {
             return false;
         }
         let place = connection.reorder.await_reply();
-        let blocking = command.flags().has(Flags::BLOCKING);
+        let blocking = command.flags().has(Flags::BLOCKING) && !connection.special.has(Special::LOADER);
         if blocking {
             connection.stall = Stall::AwaitingBlock(place);
         }
@@ -575,7 +583,7 @@ impl Engine {
         }
         let connection = &mut self.core.connections[index];
         let place = connection.reorder.await_reply();
-        let may_block = command.flags().has(Flags::BLOCKING);
+        let may_block = command.flags().has(Flags::BLOCKING) && !connection.special.has(Special::LOADER);
         if may_block {
             connection.stall = Stall::AwaitingBlock(place);
         }

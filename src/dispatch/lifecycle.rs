@@ -49,7 +49,7 @@ impl Engine {
     /// Forgets a connection whose socket is gone or about to go.
     pub fn connection_ended(&mut self, index: usize) {
         let Some(connection) = self.core.connections.get_mut(index) else { return };
-        let (id, generation) = (connection.id, connection.generation);
+        let (id, generation, is_loader) = (connection.id, connection.generation, connection.special.has(Special::LOADER));
         let watched = connection.transaction.take().map(|transaction| transaction.watched).unwrap_or_default();
         if let Some(blocked) = &connection.blocked {
             blocked.claimed.store(true, Ordering::Release);
@@ -62,7 +62,9 @@ impl Engine {
         self.paused.retain(|&other| other != index);
         self.core.by_client.remove(&id);
         self.core.connections.remove(index);
-        self.core.node.per_core[self.core.id].connections.fetch_sub(1, Ordering::Relaxed);
+        if !is_loader {
+            self.core.node.per_core[self.core.id].connections.fetch_sub(1, Ordering::Relaxed);
+        }
         debug_assert!(generation != 0);
     }
 
@@ -108,13 +110,14 @@ impl Engine {
     /// Refreshes what the gate knows of the node.
     pub(super) fn look_at_node(&mut self) {
         let node = &self.core.node;
+        let loading = node.persistence.loading.load(Ordering::Relaxed);
         let too_many_records = node.persistence.full_shards.load(Ordering::Relaxed) > 0;
         self.special = NodeSpecial {
             paused: node.pause.active(self.core.now).or(too_many_records.then_some(true)),
             ending: node.shutdown.hold() != 0,
             monitored: node.monitors.load(Ordering::Relaxed) > 0,
-            memory_limited: self.core.config.maxmemory > 0,
-            loading: node.persistence.loading.load(Ordering::Relaxed),
+            memory_limited: self.core.config.maxmemory > 0 && !loading,
+            loading,
             disk_error: self.disk_error(),
         };
     }
@@ -249,7 +252,7 @@ impl Engine {
         let connection = &self.core.connections[index];
         let timeout_ms = i64::from(self.core.config.timeout) * 1000;
         let waits = connection.blocked.is_some() || matches!(connection.stall, Stall::Paused | Stall::AwaitingBlock(_));
-        let exempt = waits || connection.is_subscribed() || connection.special.has(Special::MONITOR);
+        let exempt = waits || connection.is_subscribed() || connection.special.0 & (Special::MONITOR | Special::LOADER) != 0;
         if timeout_ms > 0 && !exempt && self.core.now - connection.last_interaction_ms > timeout_ms {
             crate::observe::log::verbose("Closing idle client");
             self.core.close(index, false);

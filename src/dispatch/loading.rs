@@ -1,19 +1,25 @@
 //! Loading as a core sees it: what the coordinator has read of the data set becomes entries of this core's shard.
 //!
 //! Steps come through the core's inbox and are taken in their order. Of records a turn takes as many as keep it short, so that
-//! clients get their -LOADING meanwhile. A fault is reported once; what comes after it is passed over, as the node ends.
+//! clients get their -LOADING meanwhile. Commands are run by a connection without a socket, whose replies go nowhere: the next ones wait
+//! until it has taken the last, so that what is ahead of it stays in the bounded inbox. A fault is reported once; what comes after it is passed over, as the node ends.
 
 use super::Engine;
-use crate::coordinator::contract::{BeginLoad, Load, LoadReport, ToCore};
+use crate::commands::registry::Registered;
+use crate::coordinator::contract::{BeginLoad, Fault, Load, LoadReport, ToCore};
+use crate::core::connection::{Connection, ReplyMode, Special, Stall};
 use crate::observe::log;
 use crossbeam_channel::Sender;
 use kvshard::codec::ValueLimits;
 use kvshard::codec::rdb::file::Records;
+use kvshard::keyspace::ClientId;
 use kvshard::keyspace::load::{LoadFault, LoadRules, Taken};
 use std::sync::atomic::Ordering;
 
 /// Bytes of records that a turn takes, about.
 const BYTES_A_TURN: usize = 256 << 10;
+/// Bytes of an error reply that the log repeats.
+const LOGGED_ERROR_MAX: usize = 4096;
 /// Empty keys that the log names.
 const EMPTY_KEYS_NAMED: u64 = 10;
 
@@ -30,6 +36,8 @@ struct Begun {
     limits: ValueLimits,
     reports: Sender<LoadReport>,
     faulty: bool,
+    /// The connection that runs commands, with its generation.
+    client: Option<(usize, u32)>,
 }
 
 /// What is left of a turn for loading.
@@ -64,14 +72,25 @@ impl Engine {
             self.loader.held = Some(load);
             return false;
         }
+        let waits_for_client = !matches!(load, Load::Begin(_) | Load::Records { .. }) && !self.client_is_idle(&load);
+        if waits_for_client {
+            self.loader.held = Some(load);
+            return false;
+        }
         match load {
             Load::Begin(begin) => self.begin_load(begin),
             Load::Records { db, batch } => {
                 budget.spend(batch.len());
                 self.load_records(db, &batch);
             }
+            Load::File => self.begin_file(),
+            Load::Commands(bytes) => {
+                budget.spend(bytes.len());
+                self.run_commands(bytes);
+            }
             Load::Flush => self.report(LoadReport::Done),
             Load::End => {
+                self.forget_client();
                 self.core.set_loading(false);
                 self.report(LoadReport::Done);
                 self.loader = Loader::default();
@@ -90,7 +109,7 @@ impl Engine {
             }
         }
         let limits = ValueLimits::new(&shard.settings, shard.hasher.state());
-        self.loader.begun = Some(Begun { rules, limits, reports, faulty: false });
+        self.loader.begun = Some(Begun { rules, limits, reports, faulty: false, client: None });
     }
 
     fn report(&self, report: LoadReport) {
@@ -119,7 +138,82 @@ impl Engine {
         progress.applied_bytes.fetch_add(batch.len() as u64, Ordering::Relaxed);
         if let Err(fault) = result {
             begun.faulty = true;
-            self.report(LoadReport::Fault(fault));
+            self.report(LoadReport::Fault(Fault::Record(fault)));
         }
     }
+
+    // ---- commands ----
+
+    /// Whether the client that runs commands is ready for this step.
+    fn client_is_idle(&self, next: &Load) -> bool {
+        let Some(connection) = self.loading_client().and_then(|index| self.core.connections.get(index)) else { return true };
+        let taken = connection.pending_input() == 0 && connection.stall == Stall::None;
+        // Answers of other cores may still be on their way while more commands are run.
+        taken && (matches!(next, Load::Commands(_)) || connection.reorder.is_empty())
+    }
+
+    fn loading_client(&self) -> Option<usize> {
+        let (index, generation) = self.loader.begun.as_ref()?.client?;
+        self.core.connections.get(index).filter(|connection| connection.generation == generation).map(|_| index)
+    }
+
+    /// Every file begins as a new client does: in the first database, outside of a transaction.
+    fn begin_file(&mut self) {
+        self.forget_client();
+        self.next_generation = self.next_generation.wrapping_add(1);
+        let (generation, now) = (self.next_generation, self.core.now);
+        let mut connection = Connection::new(ClientId(u64::MAX), -1, generation, String::new(), String::new(), true, now);
+        connection.special.set(Special::LOADER, true);
+        connection.set_reply_mode(ReplyMode::Off);
+        // There is no socket whose receive could be armed.
+        connection.receiving = true;
+        let index = self.core.connections.insert(connection);
+        if let Some(begun) = &mut self.loader.begun {
+            begun.client = Some((index, generation));
+        }
+    }
+
+    fn forget_client(&mut self) {
+        if let Some(index) = self.loading_client() {
+            self.connection_ended(index);
+        }
+        if let Some(begun) = &mut self.loader.begun {
+            begun.client = None;
+        }
+    }
+
+    fn run_commands(&mut self, bytes: Vec<u8>) {
+        self.core.node.persistence.load.applied_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        if self.loader.begun.as_ref().is_none_or(|begun| begun.faulty) {
+            return;
+        }
+        if let Some(index) = self.loading_client() {
+            let connection = &mut self.core.connections[index];
+            (connection.query, connection.query_at) = (bytes, 0);
+            self.continue_input(index);
+        }
+        let connection = self.loading_client().map(|index| &mut self.core.connections[index]);
+        if connection.is_some_and(|connection| !connection.closing) {
+            return;
+        }
+        self.refuse_load("a command has ended the client that runs the file".to_owned());
+    }
+
+    /// Something in an append-only file cannot be run.
+    pub(super) fn refuse_load(&mut self, what: String) {
+        if let Some(begun) = &mut self.loader.begun {
+            begun.faulty = true;
+            self.report(LoadReport::Fault(Fault::Command(what)));
+        }
+    }
+}
+
+/// A command of an append-only file has replied an error, which nobody gets: as in Redis the log tells it.
+#[cold]
+pub(super) fn tell_error(command: &Registered, reply: &[u8]) {
+    let text = String::from_utf8_lossy(&reply[..reply.len().min(LOGGED_ERROR_MAX)]);
+    let (text, name) = (text.trim_start_matches('-').trim_end(), command.spec.name);
+    log::warning(&format!(
+        "== CRITICAL == This server is sending an error to its AOF-loading-client: '{text}' after processing the command '{name}'"
+    ));
 }

@@ -17,10 +17,10 @@ use super::locks::Decision;
 use super::log::BlockLog;
 use super::mesh::{Answer, Grant, LockRequest, OperationId, Release, Request, Scope};
 use super::snapshot::OnAllShards;
-use super::{route, whole};
+use super::{loading, route, whole};
 use crate::commands::registry::{Registered, Run};
 use crate::config::values::AppendFsync;
-use crate::core::connection::Stall;
+use crate::core::connection::{Special, Stall};
 use crate::core::log::Segment;
 use kvshard::command::ArgsBuf;
 use kvshard::keyspace::ClientId;
@@ -461,6 +461,7 @@ impl Engine {
         let Run::Shard(shard_command) = command.run else { unreachable!("called for shard commands") };
         let connection = self.core.connections.get(caller.index).filter(|connection| connection.generation == caller.generation);
         let (db, resp3, no_touch) = connection.map_or((0, false, false), |c| (c.db, c.resp3, c.no_touch));
+        let loads = connection.is_some_and(|connection| connection.special.has(Special::LOADER));
         let start = block.out.len();
         self.last_stamp = self.clock.nanos();
         let request = shard::Request {
@@ -470,7 +471,7 @@ impl Engine {
             now: self.core.now,
             client: caller.client,
             resp3,
-            may_block: !block.is_exec,
+            may_block: !block.is_exec && !loads,
             no_touch,
             first_key: None,
         };
@@ -491,12 +492,17 @@ impl Engine {
         };
         if outcome.failed {
             self.core.counters.error_reply(&block.out[start..]);
+            if loads {
+                loading::tell_error(command, &block.out[start..]);
+            }
         }
         block.wait = outcome.wait;
         let stamp = self.clock.nanos();
         let nanos = stamp - self.last_stamp;
-        self.core.counters.called(command.index, nanos, outcome.failed);
-        if self.core.slowlog.wants(nanos) || self.core.latency.wants(nanos) {
+        if !loads {
+            self.core.counters.called(command.index, nanos, outcome.failed);
+        }
+        if !loads && (self.core.slowlog.wants(nanos) || self.core.latency.wants(nanos)) {
             let alive = self.is_alive(caller);
             self.log_slow(command, args, nanos, alive.then_some(caller.index));
         }

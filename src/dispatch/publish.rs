@@ -71,10 +71,12 @@ impl Engine {
     /// Shows a command that has been run to the connections that monitor, wherever they are.
     #[cold]
     pub(super) fn feed_monitors(&mut self, index: usize, command: &'static Registered, args: Args<'_>) {
-        if command.flags().any(Flags::SKIP_MONITOR | Flags::ADMIN) {
+        let connection = &self.core.connections[index];
+        if command.flags().any(Flags::SKIP_MONITOR | Flags::ADMIN)
+            || connection.special.has(crate::core::connection::Special::LOADER)
+        {
             return;
         }
-        let connection = &self.core.connections[index];
         let micros = crate::observe::clock::wall_micros();
         let path = connection.peer.strip_suffix(":0").filter(|_| connection.is_unix);
         let from = path.map_or_else(|| connection.peer.to_string(), |path| format!("unix:{path}"));

@@ -3,7 +3,7 @@
 use super::Engine;
 use super::locks::Parked;
 use super::mesh::{Answer, Batch, Item, Origin, Replies, ReplyItem, Request};
-use super::{gate, route};
+use super::{gate, loading, route};
 use crate::commands::registry::{Plan, Run};
 use crate::core::connection::Stall;
 use kvshard::keyspace::waiters::{Wait, Waiter};
@@ -149,6 +149,9 @@ impl Engine {
         }
         if outcome.failed {
             self.core.counters.error_reply(&replies.bytes[start..]);
+            if self.core.loading {
+                loading::tell_error(item.command, &replies.bytes[start..]);
+            }
         }
         let waits = outcome.wait.map(|wait| (wait, self.add_waiter(item, args, wait)));
         replies.items.push(ReplyItem { origin: item.origin, end: replies.bytes.len() as u32, waits, slow: None });

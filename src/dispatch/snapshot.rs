@@ -119,6 +119,9 @@ impl Engine {
     /// The whole data set was given up by a command that ran here.
     #[cold]
     pub(super) fn flushed_all(&mut self) {
+        if self.core.loading {
+            return;
+        }
         self.core.node.persistence.flushed_all(!self.core.config.save.is_empty());
     }
 
@@ -205,7 +208,7 @@ impl Engine {
                 match running.saving {
                     Saving::Background => log::warning("There is a child saving an .rdb. Killing it!"),
                     Saving::Rewrite { .. } => log::warning("There is a child rewriting the AOF. Killing it!"),
-                    Saving::Foreground(_) | Saving::Shutdown => {}
+                    Saving::Foreground(_) | Saving::Shutdown | Saving::Reload(_) => {}
                 }
             }
             (rdb.scheduled, rdb.after_flush) = (false, false);

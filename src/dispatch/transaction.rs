@@ -7,7 +7,7 @@ use super::operation::{Block, Caller, Workplace};
 use super::route::{self, Target};
 use crate::commands::registry::{Plan, Registered, Run};
 use crate::commands::{Action, Call};
-use crate::core::connection::{Special, Stall, Transaction};
+use crate::core::connection::{Connection, Special, Stall, Transaction};
 use kvshard::keyspace::ClientId;
 use kvshard::{Args, Effects, Error, Reply};
 
@@ -49,6 +49,14 @@ impl Engine {
         nanos: u64,
         failed: bool,
     ) {
+        let loads = |index| self.core.connections.get(index).is_some_and(|c: &Connection| c.special.has(Special::LOADER));
+        if index.is_some_and(loads) {
+            if failed {
+                // A database that cannot be selected: what follows would go to another one.
+                self.refuse_load(format!("'{}' can't be run", command.spec.name));
+            }
+            return;
+        }
         self.core.counters.called(command.index, nanos, failed);
         if self.core.slowlog.wants(nanos) || self.core.latency.wants(nanos) {
             self.log_slow(command, args, nanos, index);

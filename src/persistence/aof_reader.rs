@@ -59,6 +59,8 @@ pub struct Command<'a> {
     /// Where it ends.
     pub end: u64,
     pub args: Args<'a>,
+    /// The command as it stands in the file.
+    pub raw: &'a [u8],
     /// The offset of the MULTI that the command belongs to; MULTI and EXEC belong to their own block.
     pub transaction: Option<u64>,
 }
@@ -231,6 +233,7 @@ impl AofReader {
                 offset: self.offset(start),
                 end: self.offset(self.start),
                 args: Args::new(&self.buffer[start..self.start], &self.ranges),
+                raw: &self.buffer[start..self.start],
                 transaction,
             }),
             Found::Annotation { start, end } => Step::Annotation(Annotation {
@@ -422,7 +425,8 @@ mod tests {
         let mut chunks = chunks.into_iter();
         loop {
             match reader.next() {
-                Ok(Step::Command(Command { offset, end, args, transaction })) => {
+                Ok(Step::Command(Command { offset, end, args, transaction, raw })) => {
+                    assert_eq!(raw.len() as u64, end - offset);
                     seen.push(Seen::Command { offset, end, args: args.iter().map(<[u8]>::to_vec).collect(), transaction });
                 }
                 Ok(Step::Annotation(Annotation { offset, line, transaction })) => {

@@ -120,6 +120,11 @@ impl Manifest {
         text
     }
 
+    /// A manifest with nothing but a file of before Redis 7, under its own name.
+    pub fn of_plain_file(name: &[u8]) -> Manifest {
+        Manifest { base: Some(Entry { name: name.to_vec(), seq: 1, kind: Kind::Base }), ..Manifest::default() }
+    }
+
     pub fn base(&self) -> Option<&Entry> {
         self.base.as_ref()
     }

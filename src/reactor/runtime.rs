@@ -363,7 +363,9 @@ impl Runtime {
             }
             let fd = connection.fd;
             self.engine.connection_ended(index);
-            self.ring.close(fd);
+            if fd >= 0 {
+                self.ring.close(fd);
+            }
         }
     }
 
@@ -410,7 +412,7 @@ impl Runtime {
             self.engine.core.now = clock::wall_ms();
         }
         self.flush_output();
-        let fds: Vec<RawFd> = self.engine.core.connections.iter().map(|(_, connection)| connection.fd).collect();
+        let fds: Vec<RawFd> = self.engine.core.clients().map(|(_, connection)| connection.fd).collect();
         self.ring.submit_and_wait(Some(Duration::from_millis(1)))?;
         fds.into_iter().for_each(|fd| self.ring.close(fd));
         self.ring.submit();

@@ -116,8 +116,7 @@ fn kill(c: &mut Call<'_>, _r: &mut Reply<'_>) -> Result<Action, Error> {
     let kills_caller = !filter.spares_caller && filter.fits(c.client());
     let job = move |core: &mut Core| {
         let fits = |connection: &Connection| connection.id != caller && !connection.closing && filter.fits(connection);
-        let killed: Vec<usize> =
-            core.connections.iter().filter(|(_, connection)| fits(connection)).map(|(index, _)| index).collect();
+        let killed: Vec<usize> = core.clients().filter(|(_, connection)| fits(connection)).map(|(index, _)| index).collect();
         killed.iter().for_each(|&index| core.close(index, false));
         killed.len()
     };

@@ -139,7 +139,7 @@ fn list(c: &mut Call<'_>, _r: &mut Reply<'_>) -> Result<Action, Error> {
         _ => None,
     };
     let job = move |core: &mut Core| -> Lines {
-        let listed = core.connections.iter().map(|(_, connection)| connection).filter(|connection| chosen.has(connection));
+        let listed = core.clients().map(|(_, connection)| connection).filter(|connection| chosen.has(connection));
         let args_of = |id: ClientId| if id == caller { args } else { 0 };
         listed.map(|connection| (connection.id.0, line(connection, core.now, args_of(connection.id)))).collect()
     };

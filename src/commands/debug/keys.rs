@@ -2,9 +2,10 @@
 
 use super::on_shards;
 use crate::commands::{Action, Call, Gather};
+use crate::coordinator::contract::Order;
+use crate::coordinator::status::{Reload, Saving};
 use crate::core::Core;
-use crate::observe::log;
-use kvshard::codec::{Compression, Reader, ValueLimits, decode_value, encode_value, value_type};
+use kvshard::codec::{Compression, encode_value};
 use kvshard::family::generic::encoding;
 use kvshard::keyspace::db::Expiry;
 use kvshard::keyspace::slot::SlotId;
@@ -12,6 +13,7 @@ use kvshard::keyspace::{Db, NewValue, Value, ValueMut};
 use kvshard::number::parse_i64;
 use kvshard::shard::lru_idle_seconds;
 use kvshard::{Args, Error, Reply, Shard};
+use std::sync::atomic::Ordering;
 
 pub fn object(c: &mut Call<'_>, args: Args<'_>, _r: &mut Reply<'_>) -> Result<Action, Error> {
     let (db, name) = (c.client().db, args.at(0).to_vec());
@@ -147,58 +149,38 @@ fn add(shard: &mut Shard, db: usize, name: &[u8], value: Vec<u8>, now: i64) {
     shard.changed_elsewhere(db, name);
 }
 
-/// Every value is written in the form it is saved in, and read back in its place. There is no file in between, so the options about
-/// it have nothing to act on.
+/// Saves the data set, and loads the file in its place: through all that a save and a start go through. Meanwhile other clients are
+/// told that the node loads.
 pub fn reload(c: &mut Call<'_>, args: Args<'_>, _r: &mut Reply<'_>) -> Result<Action, Error> {
+    let (mut saves, mut reload) = (true, Reload { asker: c.asker(), empties: true, replaces: false });
     for index in 0..args.len() {
-        if args.is(index, "nosave") {
-            return Err(Error::Text("ERR DEBUG RELOAD NOSAVE is not possible: there is no saved file to load"));
-        }
-        if !args.is(index, "merge") && !args.is(index, "noflush") {
-            return Err(Error::Text("ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options."));
-        }
-    }
-    let job = |core: &mut Core| {
-        let shard = core.shard.as_mut().expect("the job waits for the shard");
-        (0..shard.dbs.len()).all(|db| reload_database(shard, db))
-    };
-    on_shards(
-        c,
-        Gather::all(job, |_, _, parts, r| {
-            if !parts.into_iter().all(|whole| whole) {
-                return Err(Error::Text("ERR Error trying to load the RDB dump"));
-            }
-            log::warning("DB reloaded by DEBUG RELOAD");
-            r.ok();
-            Ok(())
-        })
-        .together(),
-    )
-}
-
-/// False if a value could not be read back; it then stays as it was.
-fn reload_database(shard: &mut Shard, db: usize) -> bool {
-    let limits = ValueLimits::new(&shard.settings, shard.hasher.state());
-    let mut names: Vec<Box<[u8]>> = Vec::with_capacity(shard.dbs[db].len());
-    shard.dbs[db].for_each(|name, _, _| names.push(name.into()));
-    let mut whole = true;
-    let mut saved = Vec::new();
-    for name in names {
-        let key = shard.hasher.key(&name);
-        let Some(value) = shard.dbs[db].value(&key) else { continue };
-        saved.clear();
-        encode_value(value, Compression::Lzf, &mut saved);
-        let Ok(read) = decode_value(value_type(value), &mut Reader::new(&saved), &limits) else {
-            whole = false;
-            continue;
-        };
-        let mut entry = read.into_entry(&name, shard.dbs[db].expiry(&key).flatten());
-        entry.set_access(shard.dbs[db].access(&key).unwrap_or_default());
-        if let Some(old) = shard.dbs[db].put(&key, entry) {
-            shard.trash.discard(old);
+        match () {
+            () if args.is(index, "merge") => reload.replaces = true,
+            () if args.is(index, "noflush") => reload.empties = false,
+            () if args.is(index, "nosave") => saves = false,
+            () => return Err(Error::Text("ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.")),
         }
     }
-    whole
+    if c.in_exec {
+        return Err(Error::Text("ERR This DEBUG subcommand is not allowed inside a transaction"));
+    }
+    let node = c.core.node.clone();
+    if node.persistence.loading.load(Ordering::SeqCst) {
+        return Err(Error::Text("LOADING Redis is loading the dataset in memory"));
+    }
+    let saving = Saving::Reload(reload);
+    if !node.persistence.begin_save(saving, c.core.now / 1000) {
+        return Err(Error::Text("ERR Background save already in progress"));
+    }
+    node.persistence.loading.store(true, Ordering::SeqCst);
+    if saves {
+        c.core.to_save.push(saving);
+    } else {
+        node.persistence.rdb().running = None;
+        // If the coordinator is gone the node is ending.
+        let _gone = node.to_coordinator.send(Order::Reload(reload));
+    }
+    Ok(Action::Await)
 }
 
 #[cfg(test)]
@@ -208,7 +190,7 @@ mod tests {
     use kvshard::keyspace::KeyHasher;
 
     #[test]
-    fn populated_keys_are_described_and_reloaded() {
+    fn populated_keys_are_described() {
         let hasher = KeyHasher::new([1, 2, 3, 4], 1);
         let mut shard = Shard::new(hasher, 2, Settings::default(), 7);
         for number in 0..100 {
@@ -216,7 +198,6 @@ mod tests {
         }
         add(&mut shard, 1, b"key:1", populated_value(2, 9), 5_000_000);
         assert_eq!(shard.dbs[1].len(), 100);
-        assert!(reload_database(&mut shard, 1));
         let text = describe(&mut shard, 1, b"key:1", 5_007_000).unwrap();
         assert!(text.contains("refcount:1 encoding:embstr serializedlength:8 lru:5000 lru_seconds_idle:7"), "{text}");
         assert_eq!(describe(&mut shard, 0, b"key:1", 5_007_000), None);

@@ -68,8 +68,9 @@ impl CoreFigures {
 
 impl ClientFigures {
     fn of(core: &Core) -> Self {
-        let mut figures = ClientFigures { connected: core.connections.len(), ..ClientFigures::default() };
-        for (_, connection) in &core.connections {
+        let mut figures = ClientFigures::default();
+        for (_, connection) in core.clients() {
+            figures.connected += 1;
             if let Some(blocked) = &connection.blocked {
                 figures.blocked += 1;
                 figures.with_timeout += usize::from(blocked.deadline_ms != 0);

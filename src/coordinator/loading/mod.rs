@@ -1,20 +1,22 @@
 //! Loading the data set: what to load, and the way from the files to the cores.
 //!
 //! One thread reads, checks and cuts; the cores decode and install. Records of an RDB go to their owners in batches, through the
-//! cores' bounded inboxes; commands of an append-only file go to the first core, which runs them as a client's (a client without a socket runs them there).
+//! cores' bounded inboxes; commands of an append-only file go to the first core, which runs them as a client's (see [`aof`]).
 //! Until all of it is done the node answers -LOADING.
 //!
 //! Refuses to guess: whatever is not as it should be ends the node, with one sentence that says what and where.
 //!
 //! Memory: a chunk of the file, a batch for each core, and [`WINDOW_BYTES`] on the way to the cores, or one record or command if
-//! that is larger. Annotations of an append-only file cost more.
+//! that is larger. What annotations of an append-only file cost is said in [`aof`].
 
+mod aof;
 mod leftovers;
 mod rdb;
 mod source;
 
 use super::Coordinator;
-use super::contract::{BeginLoad, Load, LoadReport, ToCore, ToCores};
+use super::contract::{BeginLoad, Fault, Load, LoadReport, ToCore, ToCores};
+use super::status::Reload;
 use crate::config::Config;
 use crate::core::shared::Node;
 use crate::observe::{clock, log};
@@ -67,14 +69,38 @@ impl Coordinator {
         let config = self.node.current_config();
         leftovers::remove(disk, Path::new("."));
         if config.appendonly {
-            log::warning("appendonly yes: the append-only file is not loaded yet");
-        } else {
-            let began = Instant::now();
-            if self.load_rdb(config.dbfilename.path(), LoadRules::default(), false)? {
-                log::notice(&format!("DB loaded from disk: {:.3} seconds", began.elapsed().as_secs_f64()));
-            }
+            return self.load_append_only(disk);
         }
-        Ok(Loaded::default())
+        let manifest = aof::manifest(&config)?;
+        let began = Instant::now();
+        if self.load_rdb(config.dbfilename.path(), LoadRules::default(), false)? {
+            log::notice(&format!("DB loaded from disk: {:.3} seconds", began.elapsed().as_secs_f64()));
+        }
+        Ok(Loaded { manifest, next_operation: OperationId::default() })
+    }
+}
+
+impl Coordinator {
+    /// DEBUG RELOAD, whose handler has closed the node to all commands but those of a node that loads.
+    pub(super) fn reload(&self, reload: Reload) {
+        let config = self.node.current_config();
+        let rules = LoadRules { replaces: reload.replaces, ..LoadRules::default() };
+        match self.load_rdb(config.dbfilename.path(), rules, reload.empties) {
+            Ok(true) => {
+                log::warning("DB reloaded by DEBUG RELOAD");
+                return self.reloaded(reload, b"+OK\r\n");
+            }
+            Ok(false) | Err(LoadError::NodeEnds) => {}
+            Err(LoadError::Fatal(why)) => log::warning(&why),
+        }
+        self.reloaded(reload, b"-ERR Error trying to load the RDB dump, check server logs\r\n");
+    }
+
+    /// Opens the node again, and answers.
+    pub(super) fn reloaded(&self, reload: Reload, reply: &[u8]) {
+        self.node.persistence.loading.store(false, Ordering::SeqCst);
+        let to = reload.asker;
+        self.to_cores.tell(to.core, ToCore::Reply { to, reply: reply.to_vec() });
     }
 }
 
@@ -122,6 +148,11 @@ impl<'c> Session<'c> {
         Session { node, to_cores, reports, sent: 0, before: 0, told: Instant::now(), delay }
     }
 
+    /// Sends the first core something of no size.
+    fn tell_first(&self, load: Load) {
+        self.to_cores.tell(0, ToCore::Load(load));
+    }
+
     /// Sends something of so many bytes, when there is room on the way.
     fn send(&mut self, core: usize, load: Load, bytes: usize) -> Result<(), LoadError> {
         let applied = &self.node.persistence.load.applied_bytes;
@@ -140,13 +171,9 @@ impl<'c> Session<'c> {
             return Err(LoadError::NodeEnds);
         }
         match self.reports.try_recv() {
-            Ok(LoadReport::Fault(fault)) => Err(self.faulty(&fault)),
+            Ok(LoadReport::Fault(fault)) => Err(faulty(&fault)),
             _ => Ok(()),
         }
-    }
-
-    fn faulty(&self, fault: &kvshard::keyspace::load::LoadFault) -> LoadError {
-        LoadError::Fatal(format!("Fatal error loading the DB: {fault}. Exiting."))
     }
 
     /// Notes how far the file is read, and tells it from time to time.
@@ -185,6 +212,11 @@ impl<'c> Session<'c> {
         self.all_answer(|| Load::End)
     }
 
+    /// Nothing more comes.
+    fn give_up(self) {
+        (0..self.to_cores.cores()).for_each(|core| self.to_cores.tell(core, ToCore::Load(Load::End)));
+    }
+
     fn all_answer(&self, step: impl Fn() -> Load) -> Result<(), LoadError> {
         let cores = self.to_cores.cores();
         (0..cores).for_each(|core| self.to_cores.tell(core, ToCore::Load(step())));
@@ -192,11 +224,18 @@ impl<'c> Session<'c> {
         while due > 0 {
             match self.reports.recv_timeout(LOOK) {
                 Ok(LoadReport::Done) => due -= 1,
-                Ok(LoadReport::Fault(fault)) => return Err(self.faulty(&fault)),
+                Ok(LoadReport::Fault(fault)) => return Err(faulty(&fault)),
                 Err(RecvTimeoutError::Disconnected) => return Err(LoadError::NodeEnds),
                 Err(RecvTimeoutError::Timeout) => self.look()?,
             }
         }
         Ok(())
     }
+}
+
+fn faulty(fault: &Fault) -> LoadError {
+    LoadError::Fatal(match fault {
+        Fault::Record(fault) => format!("Fatal error loading the DB: {fault}. Exiting."),
+        Fault::Command(what) => format!("Fatal error loading the append only file: {what}. Exiting."),
+    })
 }

@@ -25,9 +25,13 @@ impl Coordinator {
             Err(error) => return Err(fatal(&os_reason(&error))),
         };
         let mut session = Session::begin(self, source.len, rules, empties);
-        session.read_rdb(&mut source)?;
-        session.end()?;
-        Ok(true)
+        match session.read_rdb(&mut source) {
+            Ok(()) => session.end().map(|()| true),
+            Err(error) => {
+                session.give_up();
+                Err(error)
+            }
+        }
     }
 }
 

@@ -34,6 +34,14 @@ impl Source {
         self.at
     }
 
+    /// Whether the file begins with these bytes. To be asked before anything is read.
+    pub fn begins_with(&mut self, bytes: &[u8]) -> Result<bool, LoadError> {
+        let chunk = self.next()?;
+        let (begins, len) = (chunk.starts_with(bytes), chunk.len());
+        self.keep(len);
+        Ok(begins)
+    }
+
     /// What was left of the chunk, else the next one; empty at the end.
     pub fn next(&mut self) -> Result<&[u8], LoadError> {
         if self.used < self.chunk.len() {
@@ -55,6 +63,19 @@ impl Source {
         self.used = len;
         self.at += len as u64;
         Ok(&self.chunk)
+    }
+
+    /// Bytes of the file up to what [`Source::next`] begins with.
+    pub fn used_to(&self) -> u64 {
+        self.at - (self.chunk.len() - self.used) as u64
+    }
+
+    /// Lets the file end at `len`, of which no byte was taken yet.
+    pub fn limit(&mut self, len: u64) {
+        self.len = self.len.min(len);
+        let surplus = self.at.saturating_sub(self.len);
+        self.chunk.truncate(self.chunk.len() - surplus as usize);
+        self.at -= surplus;
     }
 
     /// Gives the last bytes of the chunk back: [`Source::next`] begins with them.
