@@ -208,7 +208,7 @@ impl Engine {
                 match running.saving {
                     Saving::Background => log::warning("There is a child saving an .rdb. Killing it!"),
                     Saving::Rewrite { .. } => log::warning("There is a child rewriting the AOF. Killing it!"),
-                    Saving::Foreground(_) | Saving::Shutdown => {}
+                    Saving::Foreground(_) | Saving::Reload(_) | Saving::Shutdown => {}
                 }
             }
             (rdb.scheduled, rdb.after_flush) = (false, false);
