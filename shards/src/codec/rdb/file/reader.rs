@@ -129,6 +129,10 @@ impl<'a> Records<'a> {
         Records { batch, cutter: Cutter::default() }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.batch.is_empty()
+    }
+
     fn record(&mut self) -> Result<Record<'a>, FileError> {
         const DAMAGED: CodecError = CodecError::Damaged("damaged batch of records");
         let error = |cause| FileError::new(0, Reading::Type, cause);
