@@ -236,7 +236,8 @@ fn run_cores(node: &Arc<Node>, features: Features, listening: Arc<Listening>, or
         .name("kvcore-coord".into())
         .spawn(move || -> Result<(), String> {
             let mut disk = RingDisk::new(&features).map_err(|error| format!("coordinator: {error}"))?;
-            coordinator.run(&mut disk)
+            // While it loads nobody is served. Afterwards it must not delay those who serve.
+            coordinator.run(&mut disk, process::yield_to_others)
         })
         .map_err(|error| error.to_string())?;
     let to_wake = bells.clone();

@@ -31,14 +31,15 @@ pub struct Coordinator {
 
 impl Coordinator {
     /// Loads the data set, then carries out orders until the node ends. An error, a sentence for the user, ends the node.
-    pub fn run(mut self, disk: &mut impl FileLayer) -> Result<(), String> {
-        let loaded = self.start(disk);
-        if loaded.is_err() {
+    /// `loaded` is called in between.
+    pub fn run(mut self, disk: &mut impl FileLayer, loaded: impl FnOnce()) -> Result<(), String> {
+        let started = self.start(disk);
+        if started.is_err() {
             self.node.shutdown.request();
             (0..self.to_cores.cores()).for_each(|core| self.to_cores.wake(core));
         }
-        match loaded {
-            Ok(()) => {}
+        match started {
+            Ok(()) => loaded(),
             Err(LoadError::NodeEnds) => return Ok(()),
             Err(LoadError::Fatal(message)) => return Err(message),
         }

@@ -11,6 +11,7 @@ use kvshard::keyspace::expire::CycleBudget;
 use kvshard::keyspace::{ClientId, Db};
 use kvshard::settings::EvictionPolicy;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// Bytes of values freed, entries looked at for expiry: what a turn of the loop may spend on the shard's upkeep.
 const FREE_BUDGET: usize = 1000;
@@ -165,17 +166,15 @@ impl Engine {
         }
     }
 
-    /// How long the core may sleep if nothing comes, milliseconds.
-    pub fn sleep_ms(&self) -> u64 {
+    /// How long the core may sleep if nothing comes.
+    pub fn sleep(&self) -> Duration {
         let cron = 1000 / u64::from(self.core.config.hz.max(1));
         let deadline = self.next_deadline().map_or(cron, |deadline| deadline.saturating_sub(self.core.now).max(0) as u64);
         let pause_until = self.core.node.pause.until_ms.load(Ordering::Relaxed);
         // A pause that does not end by the clock is looked at again soon.
         let pause_end = if self.paused.is_empty() { cron } else { (pause_until - wall_ms()).max(1) as u64 };
-        if self.waits_for_coordinator() {
-            return 1;
-        }
-        cron.min(deadline + u64::from(deadline > 0)).min(pause_end)
+        let wanted = Duration::from_millis(cron.min(deadline + u64::from(deadline > 0)).min(pause_end));
+        self.snapshot_rest().map_or(wanted, |rest| rest.min(wanted))
     }
 
     /// Work of every tenth of a second: expiry, limits, figures for others.

@@ -22,14 +22,17 @@ use kvshard::Shard;
 use kvshard::codec::rdb::Compression;
 use kvshard::keyspace::cut::{CutForm, CutStep};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// Entries a turn writes of its shard's cut, and bytes of records that make a piece.
-const SLICE_ENTRIES: usize = 256;
+const SLICE_ENTRIES: usize = 128;
 const PIECE_BYTES: usize = 64 << 10;
 /// Records that may wait in all shards together: this part of the memory in use, for their buffers may be twice as large, and what is
 /// queued and being written comes on top; all of it is to stay well below a tenth. For each shard at least so many bytes.
 const WAITING_PART: usize = 64;
 const WAITING_BYTES_MIN: usize = 256 << 10;
+/// How soon the core looks again when the coordinator has no room for more.
+const COORDINATOR_LOOK: Duration = Duration::from_millis(1);
 /// A save that failed is not tried again by a save point before so many seconds have passed.
 const RETRY_SECONDS: i64 = 5;
 
@@ -40,6 +43,8 @@ pub struct CutStream {
     waits: bool,
     /// So many records wait in the shard that writes have to wait; counted in `full_shards`.
     is_full: bool,
+    /// There is more to write, but not before this moment of the core's clock, nanoseconds.
+    rests_until: Option<u64>,
 }
 
 /// What is done once with all shards in one place. If it returns a number, the shards stay claimed while that hold is on; see
@@ -63,11 +68,32 @@ impl Engine {
         }
     }
 
-    /// Writes a slice of this shard's cut, if one is under way; true if there is more to do at once.
+    /// Writes a slice of this shard's cut, if one is under way and it is time for it; true if there is more to do at once. The core
+    /// then rests from it as long as the slice has taken, for its clients, and for whoever else needs its CPU: a save that took all
+    /// of it would be sooner over, and its clients would wait for their turn on the CPU for milliseconds.
     pub(super) fn continue_snapshot(&mut self) -> bool {
+        if !self.core.shard.as_ref().is_some_and(|shard| shard.is_cutting()) {
+            self.snapshot.rests_until = None;
+            self.watch_waiting_records();
+            return false;
+        }
+        let began = self.clock.nanos();
+        if self.snapshot.rests_until.is_some_and(|until| began < until) && !self.snapshot.is_full {
+            return false;
+        }
         let more = self.write_slice();
+        let ended = self.clock.nanos();
+        self.snapshot.rests_until = more.then_some(ended + (ended - began));
         self.watch_waiting_records();
-        more
+        more && self.snapshot.is_full
+    }
+
+    /// How long the core may sleep for the sake of its cut.
+    pub(super) fn snapshot_rest(&self) -> Option<Duration> {
+        if self.snapshot.waits {
+            return Some(COORDINATOR_LOOK);
+        }
+        self.snapshot.rests_until.map(|until| Duration::from_nanos(until.saturating_sub(self.clock.nanos())))
     }
 
     fn write_slice(&mut self) -> bool {
@@ -90,11 +116,6 @@ impl Engine {
         // If the save has just ended early, the next slice finds nobody.
         let _gone = to_coordinator.send(Piece { records, keys, ended });
         !ended
-    }
-
-    /// The coordinator has no room for more: look again soon.
-    pub(super) fn waits_for_coordinator(&self) -> bool {
-        self.snapshot.waits
     }
 
     /// When writers are faster than the coordinator, the records of what they have changed wait in the shard. Beyond a measure

@@ -144,7 +144,7 @@ impl Runtime {
         let wanted = self.coalescer.wanted(self.engine.clock.nanos(), clock::thread_cpu_nanos);
         // Clients wait for the disk: its answer is to be heard at once.
         let wanted = if self.engine.core.log.is_awaited() { 1 } else { wanted };
-        let timeout = Duration::from_millis(self.engine.sleep_ms());
+        let timeout = self.engine.sleep();
         let slept = self.ring.submit_and_coalesce(Some(timeout), wanted, coalesce::WITHIN);
         self.engine.mesh.awake();
         slept
