@@ -13,7 +13,6 @@ use crate::random::Random;
 use crate::reply::Reply;
 use crate::settings::{EvictionPolicy, NotifyFlags, Settings};
 use crate::value::Object;
-use hashbrown::HashSet;
 
 /// Everything one core owns of the keyspace. It is `Send`: a core lends it to another for work on the whole keyspace.
 pub struct Shard {
@@ -145,7 +144,9 @@ impl Shard {
     }
 
     fn record(&mut self, db: usize, key: &[u8]) {
-        if let Some(recorded) = &mut self.recorded {
+        if let Some(recorded) = &mut self.recorded
+            && recorded.last().is_none_or(|(last_db, last)| *last_db != db || **last != *key)
+        {
             recorded.push((db, key.into()));
         }
     }
@@ -158,12 +159,10 @@ impl Shard {
         self.split_until = 0;
     }
 
-    /// The keys changed since [`Shard::begin_recording`], with their databases: each once, in the order of their first change.
+    /// The keys changed since [`Shard::begin_recording`], with their databases, in the order of the changes. Who is told twice of a
+    /// key has nothing more to do: taking out what comes again would cost more.
     pub fn end_recording(&mut self) -> Vec<(usize, Box<[u8]>)> {
-        let mut recorded = self.recorded.take().unwrap_or_default();
-        let mut seen = HashSet::with_capacity(recorded.len());
-        recorded.retain(|change| seen.insert(change.clone()));
-        recorded
+        self.recorded.take().unwrap_or_default()
     }
 
     /// Takes the counters and the values to be freed of another shard that was worked in.

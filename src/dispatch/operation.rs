@@ -566,14 +566,14 @@ impl Engine {
                 }
             }
             Workplace::Scratch(mut scratch) => {
-                let changed = scratch.end_recording();
+                let mut changed = scratch.end_recording();
                 // A client that tries again keeps the places it has.
                 let waiter = waiter.as_ref().filter(|(_, claimed)| claimed.is_some()).map(|(waiter, _)| waiter);
                 // All parts are made before the first is given back: that may start the next operation.
                 let releases: Vec<_> = needs
                     .into_iter()
                     .map(|(shard_id, scope)| {
-                        let release = self.release_of(&mut scratch, ticket, scope, &changed, check_watch, waiter);
+                        let release = self.release_of(&mut scratch, ticket, scope, &mut changed, check_watch, waiter);
                         (shard_id, Release { logged: logged.clone(), confirm, ..release })
                     })
                     .collect();
@@ -637,7 +637,7 @@ impl Engine {
         scratch: &mut Shard,
         ticket: u64,
         scope: Scope,
-        changed: &[(usize, Box<[u8]>)],
+        changed: &mut Vec<(usize, Box<[u8]>)>,
         unwatch: Option<ClientId>,
         waiter: Option<&Arc<Waiter>>,
     ) -> Release {
@@ -650,7 +650,7 @@ impl Engine {
                 entries.extend(scratch.dbs[db].take(&placed).map(|entry| (db, entry)));
             }
         }
-        let changed = changed.iter().filter(|(_, key)| keys.binary_search(key).is_ok()).cloned().collect();
+        let changed = changed.extract_if(.., |(_, key)| keys.binary_search(key).is_ok()).collect();
         let wait = waiter.map(|waiter| {
             let command = self.core.node.registry.by_full_name(waiter.command.spec.name.as_bytes());
             let awaited = command.map_or_else(Vec::new, |command| route::awaited_keys(command, waiter.args.args()));

@@ -27,8 +27,11 @@ use crate::persistence::disk::FileLayer;
 use crate::persistence::manifest::{Entry, Kind, Manifest, store};
 use crate::persistence::segment::SegmentEncoder;
 use crate::persistence::spanning::{Completion, Contents, Damage, OperationId, SegmentSeq, Survey, recover};
-use kvshard::Flags;
+use kvshard::command::Split;
+use kvshard::effects::write_command;
 use kvshard::keyspace::load::LoadRules;
+use kvshard::keyspace::slot::SlotId;
+use kvshard::{Args, Flags, Spec};
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -250,12 +253,12 @@ impl Session<'_> {
             match step {
                 Step::Command(command) => {
                     let end = command.end;
-                    self.check(&command, reading)?;
+                    let spec = self.check(&command, reading)?;
                     if let Some(survey) = &mut reading.survey {
                         let surveyed = survey.command(&command);
                         surveyed.or_else(|damage| reading.damaged(damage, command.offset))?;
                     }
-                    reading.take(&command);
+                    reading.take(&command, spec, self.to_cores.cores());
                     if reading.out.len() >= COMMANDS_BYTES {
                         self.send_commands(reading)?;
                     }
@@ -282,7 +285,7 @@ impl Session<'_> {
     }
 
     /// Whether a command may stand in a file. Those that act on the node or on the connection never do.
-    fn check(&self, command: &Command<'_>, reading: &Reading<'_>) -> Result<(), LoadError> {
+    fn check(&self, command: &Command<'_>, reading: &Reading<'_>) -> Result<&'static Spec, LoadError> {
         let (args, offset, file) = (command.args, command.offset, &reading.name);
         let name = String::from_utf8_lossy(args.at(0));
         let found = self.node.registry.find(args).filter(|found| found.subcommands.is_empty() || args.len() < 2);
@@ -297,7 +300,7 @@ impl Session<'_> {
         if found.flags().any(Flags::ADMIN | Flags::NO_AUTH) {
             return fatal(format!("Command '{name}' can't stand in the append only file {file} (at offset {offset})"));
         }
-        Ok(())
+        Ok(found.spec)
     }
 
     /// Runs what segments have lost of operations, and appends it to them.
@@ -363,14 +366,20 @@ struct Reading<'p> {
 }
 
 impl Reading<'_> {
-    /// Adds a command to those to be sent. As nobody looks on, a transaction is its commands, once it is whole: so each goes to its shard
-    /// without waiting for others.
-    fn take(&mut self, command: &Command<'_>) {
-        match command.transaction {
-            None => self.out.extend_from_slice(command.raw),
-            Some(_) if command.args.is(0, "exec") => self.out.append(&mut self.block),
-            Some(_) if command.args.is(0, "multi") => {}
-            Some(_) => self.block.extend_from_slice(command.raw),
+    /// Adds a command to those to be sent. As nobody looks on, a transaction is its commands, once it is whole, and a command that
+    /// does the same to each of its keys is one for each core: so each goes to its shard without waiting for others.
+    fn take(&mut self, command: &Command<'_>, spec: &Spec, cores: usize) {
+        let out = match command.transaction {
+            None => &mut self.out,
+            Some(_) if command.args.is(0, "exec") => return self.out.append(&mut self.block),
+            Some(_) if command.args.is(0, "multi") => return,
+            Some(_) => &mut self.block,
+        };
+        match spec.split {
+            Split::PerKey { name, step, .. } if cores > 1 && command.args.len() > 1 + step => {
+                divide(command.args, name, step, cores, out);
+            }
+            _ => out.extend_from_slice(command.raw),
         }
     }
 
@@ -398,6 +407,20 @@ impl Reading<'_> {
 
     fn remedy(&self) -> String {
         format!("Make a backup of the directory, then run kvcore --check-aof --fix {}", self.place.manifest.display())
+    }
+}
+
+/// The command `name` for each core, with its own keys and the `step - 1` arguments behind each.
+fn divide(args: Args<'_>, name: &[u8], step: usize, cores: usize, out: &mut Vec<u8>) {
+    let starts = (1..args.len()).step_by(step);
+    let owned: Vec<(u16, usize)> = starts.map(|at| (SlotId::of_key(args.at(at)).shard(cores as u16), at)).collect();
+    for core in 0..cores as u16 {
+        let own = owned.iter().filter(|(owner, _)| *owner == core);
+        let own = own.flat_map(|&(_, at)| args.slice(at, (at + step).min(args.len())).iter());
+        let command: Vec<&[u8]> = std::iter::once(name).chain(own).collect();
+        if command.len() > 1 {
+            write_command(out, command.into_iter());
+        }
     }
 }
 
@@ -481,6 +504,26 @@ fn fatal<T>(message: String) -> Result<T, LoadError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_for_many_keys_becomes_one_for_each_core() {
+        let words: Vec<Vec<u8>> = (0..6).flat_map(|key| [format!("key:{key}").into_bytes(), b"v".to_vec()]).collect();
+        let args: Vec<&[u8]> = std::iter::once(&b"mset"[..]).chain(words.iter().map(Vec::as_slice)).collect();
+        let args = kvshard::command::ArgsBuf::from_slices(&args);
+        let mut out = Vec::new();
+        divide(args.args(), b"MSET", 2, 2, &mut out);
+        let mut reader = AofReader::new();
+        reader.feed(&out);
+        let mut keys = Vec::new();
+        while let Ok(Step::Command(command)) = reader.next() {
+            assert!(command.args.is(0, "mset") && command.args.len() % 2 == 1);
+            let owner = |at: usize| SlotId::of_key(command.args.at(at)).shard(2);
+            assert!((1..command.args.len()).step_by(2).all(|at| owner(at) == owner(1)));
+            keys.extend((1..command.args.len()).step_by(2).map(|at| command.args.at(at).to_vec()));
+        }
+        keys.sort();
+        assert_eq!(keys, words.iter().step_by(2).cloned().collect::<Vec<_>>());
+    }
 
     #[test]
     fn zeros_at_the_end_are_no_part_of_a_file() {
