@@ -218,6 +218,65 @@ fn a_clean_end_loses_nothing_and_the_next_run_goes_on_in_the_same_segments() {
     assert_eq!(digest(&mut redis.client()), digest(&mut client));
 }
 
+/// A directory's incremental file that holds these bytes, without them.
+fn remove_from_files(directory: &Path, text: &[u8]) {
+    for entry in std::fs::read_dir(directory).expect("the directory exists") {
+        let path = entry.expect("an entry").path();
+        let bytes = std::fs::read(&path).expect("a file");
+        let found = bytes.windows(text.len()).rposition(|window| window == text);
+        if let Some(at) = found.filter(|_| path.to_string_lossy().ends_with(".incr.aof")) {
+            std::fs::write(&path, [&bytes[..at], &bytes[at + text.len()..]].concat()).expect("written");
+            return;
+        }
+    }
+    panic!("no file holds {}", text.escape_ascii());
+}
+
+#[test]
+fn a_command_given_by_mistake_can_be_edited_out() {
+    for cores in [1, 2, 3] {
+        let server = Server::kvcore(cores, &["--appendonly", "yes"]);
+        let mut client = server.client();
+        let (path, files) = (server.dir.path().to_owned(), server.dir.path().join("appendonlydir"));
+        client.command(&["SET", "test", "Nice to meet you"]);
+        (0..20).for_each(|number| drop(client.run(&format!("SET key:{number} {number}"))));
+        let end = |client: &mut Client, port: u16| {
+            client.send(&["SHUTDOWN", "NOSAVE"]);
+            wait_until("it has ended", || Client::connect(port).is_err());
+        };
+        client.run("DEL test");
+        end(&mut client, server.port);
+        remove_from_files(&files, b"*2\r\n$3\r\nDEL\r\n$4\r\ntest\r\n");
+        let again = Server::kvcore(cores, &options(&path, "everysec"));
+        let mut client = again.client();
+        assert_eq!(client.run("GET test").text(), "Nice to meet you", "{cores} cores");
+        client.run("FLUSHALL");
+        assert_eq!(client.run("DBSIZE"), Value::Integer(0));
+        end(&mut client, again.port);
+        remove_from_files(&files, b"*1\r\n$8\r\nFLUSHALL\r\n");
+        let again = Server::kvcore(cores, &options(&path, "everysec"));
+        assert_eq!(again.client().run("DBSIZE"), Value::Integer(21), "{cores} cores");
+    }
+}
+
+#[test]
+fn debug_loadaof_loads_what_was_done_so_far_and_logging_goes_on() {
+    for cores in [1, 2] {
+        let server = Server::kvcore(cores, &["--appendonly", "yes", "--enable-debug-command", "yes"]);
+        let mut client = server.client();
+        for round in 0..5 {
+            client.run(&format!("MSET a {round} b {round} c {round} d {round}"));
+            client.run("INCR n");
+            client.run("RPUSH list x y");
+            let before = digest(&mut client);
+            assert_eq!(client.run("DEBUG LOADAOF"), Value::ok(), "{}", server.log());
+            assert_eq!(digest(&mut client), before, "{cores} cores, round {round}");
+        }
+        assert_eq!(client.run("GET n").text(), "5");
+        check_loads(&server, &mut client, "everysec");
+    }
+}
+
 // ---- disks that refuse ----
 
 /// Writes until the disk is full, frees space, and starts again: writes are refused meanwhile and reads are not, the node goes on by

@@ -18,6 +18,8 @@ pub const INBOX_MAX: usize = 64;
 /// What the coordinator is to do.
 pub enum Order {
     Snapshot(Box<Snapshot>),
+    /// Load the append-only file anew, while the node runs.
+    ReloadAppendOnly(Asker),
     /// Load the RDB file that is there, while the node runs.
     Reload(Reload),
     /// One new segment for each core, to be sent to the core that asks. `why`: for the log.

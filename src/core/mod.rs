@@ -240,6 +240,10 @@ impl Core {
     /// The data set begins or ends to be loaded.
     pub fn set_loading(&mut self, loading: bool) {
         self.loading = loading;
+        if let Some(shard) = &mut self.shard {
+            // What is loaded is in the log already.
+            shard.effects.enabled = !loading && self.log.is_on();
+        }
         self.apply_config(self.config.clone());
     }
 

@@ -74,6 +74,11 @@ impl Engine {
             self.loader.held = Some(load);
             return false;
         }
+        if matches!(load, Load::Begin(_)) && !self.log_is_written() {
+            // What is to be loaded may be just that.
+            self.loader.held = Some(load);
+            return false;
+        }
         let waits_for_client = !matches!(load, Load::Begin(_) | Load::Records { .. }) && !self.client_is_idle(&load);
         if waits_for_client {
             self.loader.held = Some(load);

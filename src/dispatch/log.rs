@@ -207,7 +207,13 @@ impl Engine {
     /// entry after that.
     #[inline]
     pub(super) fn is_logging(&self) -> bool {
-        self.core.node.persistence.logging.load(Ordering::Acquire)
+        self.core.node.persistence.logging.load(Ordering::Acquire) && !self.core.loading
+    }
+
+    /// Everything that was done so far is in the file.
+    pub(super) fn log_is_written(&mut self) -> bool {
+        self.seal();
+        self.core.log.is_idle(false)
     }
 
     /// Gives what a block has done the form in which its shards log it; `None` if it has changed nothing. To be called while its

@@ -5,6 +5,7 @@ use crate::commands::{Action, Call, Gather};
 use crate::coordinator::contract::Order;
 use crate::coordinator::status::{Reload, Saving};
 use crate::core::Core;
+use crate::core::shared::Node;
 use kvshard::codec::{Compression, encode_value};
 use kvshard::family::generic::encoding;
 use kvshard::keyspace::db::Expiry;
@@ -13,6 +14,7 @@ use kvshard::keyspace::{Db, NewValue, Value, ValueMut};
 use kvshard::number::parse_i64;
 use kvshard::shard::lru_idle_seconds;
 use kvshard::{Args, Error, Reply, Shard};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 pub fn object(c: &mut Call<'_>, args: Args<'_>, _r: &mut Reply<'_>) -> Result<Action, Error> {
@@ -149,6 +151,32 @@ fn add(shard: &mut Shard, db: usize, name: &[u8], value: Vec<u8>, now: i64) {
     shard.changed_elsewhere(db, name);
 }
 
+/// Loads the append-only file in place of what is in memory. Meanwhile other clients are told that the node loads.
+pub fn load_append_only(c: &mut Call<'_>, _args: Args<'_>, _r: &mut Reply<'_>) -> Result<Action, Error> {
+    let asker = c.asker();
+    let node = close_for_loading(c, Saving::Reload(Reload { asker, empties: true, replaces: false }))?;
+    node.persistence.rdb().running = None;
+    // If the coordinator is gone the node is ending.
+    let _gone = node.to_coordinator.send(Order::ReloadAppendOnly(asker));
+    Ok(Action::Await)
+}
+
+/// Has the gate let nothing pass but what a node that loads answers. The save is claimed, so that none is under way.
+fn close_for_loading(c: &mut Call<'_>, saving: Saving) -> Result<Arc<Node>, Error> {
+    if c.in_exec {
+        return Err(Error::Text("ERR This DEBUG subcommand is not allowed inside a transaction"));
+    }
+    let node = c.core.node.clone();
+    if node.persistence.loading.load(Ordering::SeqCst) {
+        return Err(Error::Text("LOADING Redis is loading the dataset in memory"));
+    }
+    if !node.persistence.begin_save(saving, c.core.now / 1000) {
+        return Err(Error::Text("ERR Background save already in progress"));
+    }
+    node.persistence.loading.store(true, Ordering::SeqCst);
+    Ok(node)
+}
+
 /// Saves the data set, and loads the file in its place: through all that a save and a start go through. Meanwhile other clients are
 /// told that the node loads.
 pub fn reload(c: &mut Call<'_>, args: Args<'_>, _r: &mut Reply<'_>) -> Result<Action, Error> {
@@ -161,18 +189,8 @@ pub fn reload(c: &mut Call<'_>, args: Args<'_>, _r: &mut Reply<'_>) -> Result<Ac
             () => return Err(Error::Text("ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.")),
         }
     }
-    if c.in_exec {
-        return Err(Error::Text("ERR This DEBUG subcommand is not allowed inside a transaction"));
-    }
-    let node = c.core.node.clone();
-    if node.persistence.loading.load(Ordering::SeqCst) {
-        return Err(Error::Text("LOADING Redis is loading the dataset in memory"));
-    }
     let saving = Saving::Reload(reload);
-    if !node.persistence.begin_save(saving, c.core.now / 1000) {
-        return Err(Error::Text("ERR Background save already in progress"));
-    }
-    node.persistence.loading.store(true, Ordering::SeqCst);
+    let node = close_for_loading(c, saving)?;
     if saves {
         c.core.to_save.push(saving);
     } else {

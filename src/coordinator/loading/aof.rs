@@ -91,7 +91,8 @@ pub(super) fn manifest(config: &Config) -> Result<Manifest, LoadError> {
 
 impl Coordinator {
     /// Loads what the manifest names, or a plain file of before Redis 7.
-    pub(super) fn load_append_only(&self, disk: &mut impl FileLayer) -> Result<Loaded, LoadError> {
+    /// `empties`: what is in memory goes first.
+    pub(super) fn load_append_only(&self, disk: &mut impl FileLayer, empties: bool) -> Result<Loaded, LoadError> {
         let config = self.node.current_config();
         let place = Place::of(&config);
         let manifest = upgraded(disk, &place, manifest(&config)?)?;
@@ -102,12 +103,12 @@ impl Coordinator {
                 leftovers::remove_file(disk, &temporary);
             }
         }
-        if manifest.load_order().next().is_none() {
+        if manifest.load_order().next().is_none() && !empties {
             return Ok(Loaded { manifest, next_operation: OperationId::default() });
         }
         let began = Instant::now();
         let rules = LoadRules { keeps_expired: true, replaces: false };
-        let mut session = Session::begin(self, total_bytes(&place, &manifest)?, rules, false);
+        let mut session = Session::begin(self, total_bytes(&place, &manifest)?, rules, empties);
         // Commands reach other cores by way of the first one, which is not the way that this came: all must know by then that they load.
         session.flush()?;
         let next_operation = session.load_files(disk, &config, &place, &manifest)?;
