@@ -42,11 +42,15 @@ def resp(*args):
 class Server:
     """A running server: `kind` is redis or kvcore."""
 
-    def __init__(self, kind, program, extra=(), cpus=None):
+    def __init__(self, kind, program, extra=(), cpus=None, files=None):
+        """`extra`: options, which override the defaults; `files`: a directory whose content the server finds in its own."""
         self.kind, self.port = kind, free_port()
         self.dir = tempfile.mkdtemp(prefix=f"kvcore-perf-{kind}-")
-        self.argv = [program, *extra, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no",
-                     "--loglevel", "warning"]
+        self.argv = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no",
+                     "--loglevel", "warning", *extra]
+        if files:
+            shutil.copytree(files, self.dir, dirs_exist_ok=True)
+        began = time.time()
         pin = ["taskset", "-c", cpus] if cpus else []
         self.log = open(os.path.join(self.dir, "out.log"), "wb")
         self.process = subprocess.Popen(pin + self.argv, cwd=self.dir, stdout=self.log, stderr=self.log)
@@ -54,6 +58,7 @@ class Server:
         while True:
             try:
                 if self.command("PING").startswith(b"+PONG"):
+                    self.seconds_to_start = time.time() - began
                     return
             except OSError:
                 pass
@@ -61,7 +66,7 @@ class Server:
                 tail = open(self.log.name, errors="replace").read()[-2000:]
                 self.stop()
                 sys.exit(f"{kind} did not start:\n{tail}")
-            time.sleep(0.02)
+            time.sleep(0.002)
 
     def connect(self, timeout=60):
         s = socket.create_connection(("127.0.0.1", self.port), timeout=timeout)
@@ -137,12 +142,12 @@ class Server:
         self.stop()
 
 
-def redis(extra=(), cpus=None):
-    return Server("redis", "redis-server", extra, cpus)
+def redis(extra=(), cpus=None, files=None):
+    return Server("redis", "redis-server", extra, cpus, files)
 
 
-def kvcore(program, cores, extra=(), cpus=None):
-    return Server("kvcore", program, ["--cores", str(cores), *extra], cpus)
+def kvcore(program, cores, extra=(), cpus=None, files=None):
+    return Server("kvcore", program, ["--cores", str(cores), *extra], cpus, files)
 
 
 class RoundTrips:
