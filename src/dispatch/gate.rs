@@ -172,7 +172,7 @@ pub fn check(connection: &Connection, command: &'static Registered, node: NodeSp
 }
 
 /// Whether the command, or a command that EXEC would run, has any of the flags.
-fn runs_any(connection: &Connection, command: &'static Registered, flags: Flags) -> bool {
+pub fn runs_any(connection: &Connection, command: &'static Registered, flags: Flags) -> bool {
     let queued = |transaction: &Transaction| transaction.queue.iter().any(|(queued, _)| queued.flags().any(flags));
     let runs_queue = command.flags().has(Flags::RUNS_QUEUE);
     command.flags().any(flags) || (runs_queue && connection.transaction.as_deref().is_some_and(queued))

@@ -612,7 +612,7 @@ impl Engine {
         let verdict = gate::check(&self.core.connections[index], command, self.special);
         if (verdict == Verdict::Run || verdict == Verdict::Queue)
             && self.special.memory_limited
-            && command.flags().has(Flags::DENYOOM)
+            && gate::runs_any(&self.core.connections[index], command, Flags::DENYOOM)
         {
             // A shard that will run the command makes room itself.
             let hasher = &self.core.scratch.hasher;
@@ -639,6 +639,9 @@ impl Engine {
     fn refuse(&mut self, index: usize, command: Option<&'static Registered>, error: &Error) {
         if let Some(command) = command {
             self.core.counters.commands[command.index].rejected += 1;
+        }
+        if command.is_some_and(|command| command.flags().has(Flags::RUNS_QUEUE)) {
+            return self.abort_exec(index, error);
         }
         if let Some(transaction) = &mut self.core.connections[index].transaction {
             transaction.failed |= transaction.open;

@@ -158,6 +158,19 @@ impl Engine {
         }
     }
 
+    /// EXEC itself is refused: what was queued is discarded.
+    pub(super) fn abort_exec(&mut self, index: usize, error: &Error) {
+        let connection = &mut self.core.connections[index];
+        let transaction = connection.transaction.take().map_or_else(Transaction::default, |transaction| *transaction);
+        connection.special.set(Special::TRANSACTION, false);
+        let client = connection.id;
+        self.forget_watched(client, &transaction.watched);
+        let why = error.text();
+        let why = why.strip_prefix("ERR ").unwrap_or(&why);
+        let error = Error::Owned(format!("EXECABORT Transaction discarded because of: {why}"));
+        self.reply_with(index, |reply| reply.error(&error));
+    }
+
     /// Runs the queued commands as one.
     fn exec(&mut self, index: usize) {
         let connection = &mut self.core.connections[index];
