@@ -21,7 +21,7 @@ use crate::observe::rates::Rates;
 use crate::observe::slowlog::SlowLog;
 use crate::observe::{clock, log, memory};
 use crate::reactor::disk::RingDisk;
-use crate::reactor::listener::{self, ListenOptions, Listener};
+use crate::reactor::listener::{self, ListenError, ListenOptions, Listener};
 use crate::reactor::listening::Listening;
 use crate::reactor::runtime::Runtime;
 use crate::reactor::{Features, Ring, Wake};
@@ -35,7 +35,11 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How often a port is tried that is taken, and how long in between.
+const LISTEN_ATTEMPTS: u32 = 10;
+const LISTEN_PAUSE: Duration = Duration::from_millis(50);
 
 /// Runs a node until it is told to end.
 pub fn serve(launch: Launch) -> ExitCode {
@@ -107,7 +111,20 @@ fn listen(config: &Config) -> Result<Vec<Listener>, String> {
     if let Some(warning) = listener::backlog_warning(config.tcp_backlog) {
         log::warning(&warning);
     }
-    listener::listen(&listen_options(config), &mut |warning| log::warning(warning)).map_err(|error| error.to_string())
+    // The kernel closes the sockets of a process that was killed only when its rings are gone: a node that is started again at once
+    // meets them.
+    let mut attempts = LISTEN_ATTEMPTS;
+    loop {
+        let mut warnings = Vec::new();
+        let listening = listener::listen(&listen_options(config), &mut |warning| warnings.push(warning.to_owned()));
+        attempts -= 1;
+        if attempts > 0 && matches!(listening, Err(ListenError::Tcp(_))) {
+            thread::sleep(LISTEN_PAUSE);
+            continue;
+        }
+        warnings.iter().for_each(|warning| log::warning(warning));
+        return listening.map_err(|error| error.to_string());
+    }
 }
 
 /// What CONFIG SET of `port` and `bind` does.
