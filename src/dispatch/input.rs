@@ -466,9 +466,9 @@ impl Engine {
         // What the data set's files make the shard do is nobody's command. One that begins to wait is logged when it is served.
         if !core.loading {
             core.counters.called(command.index, nanos, outcome.failed);
-        }
-        if !core.loading && (core.slowlog.wants(nanos) || core.latency.wants(nanos)) && outcome.wait.is_none() {
-            slow = self.slow(command, args, nanos).map(Box::new);
+            if (core.slowlog.wants(nanos) || core.latency.wants(nanos)) && outcome.wait.is_none() {
+                slow = self.slow(command, args, nanos).map(Box::new);
+            }
         }
         if let Some(shard) = self.core.shard.as_ref() {
             let (events, ready) = (shard.has_events(), shard.waiters.has_ready());
@@ -487,11 +487,9 @@ impl Engine {
 
     /// Counts changes, and looks at what they mean for a snapshot.
     #[inline]
-    fn changed(&mut self, outcome: &Outcome) {
+    pub(super) fn changed(&mut self, outcome: &Outcome) {
         self.core.count_dirty(outcome.dirty);
-        if self.core.shard.as_ref().is_some_and(|shard| shard.is_cutting()) {
-            self.watch_waiting_records();
-        }
+        self.watch_waiting_records();
         if outcome.flushed_all {
             self.flushed_all();
         }

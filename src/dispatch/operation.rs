@@ -501,17 +501,13 @@ impl Engine {
         let nanos = stamp - self.last_stamp;
         if !loads {
             self.core.counters.called(command.index, nanos, outcome.failed);
+            if self.core.slowlog.wants(nanos) || self.core.latency.wants(nanos) {
+                let alive = self.is_alive(caller);
+                self.log_slow(command, args, nanos, alive.then_some(caller.index));
+            }
         }
-        if !loads && (self.core.slowlog.wants(nanos) || self.core.latency.wants(nanos)) {
-            let alive = self.is_alive(caller);
-            self.log_slow(command, args, nanos, alive.then_some(caller.index));
-        }
-        if outcome.dirty > 0 {
-            self.core.count_dirty(outcome.dirty);
-            self.watch_waiting_records();
-        }
-        if outcome.flushed_all {
-            self.flushed_all();
+        if outcome.dirty > 0 || outcome.flushed_all {
+            self.changed(&outcome);
         }
     }
 

@@ -120,6 +120,7 @@ impl Engine {
 
     /// When writers are faster than the coordinator, the records of what they have changed wait in the shard. Beyond a measure
     /// the node's writes wait until most of that has been taken; reads go on. What was already on its way may still come on top.
+    #[inline]
     pub(super) fn watch_waiting_records(&mut self) {
         let Some(shard) = self.core.shard.as_ref().filter(|shard| shard.is_cutting() || self.snapshot.is_full) else { return };
         let persistence = &self.core.node.persistence;
