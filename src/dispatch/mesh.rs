@@ -192,6 +192,25 @@ pub struct Release {
     pub confirm: Option<OperationId>,
 }
 
+impl Release {
+    /// Gives the locks back, and nothing else.
+    pub fn new(ticket: u64, scope: Scope) -> Self {
+        Release {
+            ticket,
+            scope,
+            entries: Vec::new(),
+            changed: Vec::new(),
+            shard: None,
+            unwatch: None,
+            wait: None,
+            freeze: None,
+            switch: None,
+            logged: None,
+            confirm: None,
+        }
+    }
+}
+
 /// A blocked client, and the keys of one shard that it waits for.
 pub type KeysAwaited = (Arc<Waiter>, Vec<Box<[u8]>>);
 

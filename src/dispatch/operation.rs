@@ -103,7 +103,6 @@ pub struct Block {
     pub freeze: Option<u64>,
     /// The logs go on in these segments, by shard, from this block on; an empty list: nothing is logged any more.
     pub segments: Option<Vec<Segment>>,
-    has_begun: bool,
     log: Option<BlockLog>,
 }
 
@@ -322,19 +321,7 @@ impl Engine {
             let (ticket, grants) = (spanning.ticket, std::mem::take(&mut spanning.grants));
             let scopes: Vec<_> = grants.iter().map(|grant| scope_of(&spanning.needs, grant.shard_id)).collect();
             for (grant, scope) in grants.into_iter().zip(scopes) {
-                let release = Release {
-                    ticket,
-                    scope,
-                    entries: grant.entries,
-                    changed: Vec::new(),
-                    shard: grant.shard,
-                    unwatch: None,
-                    wait: None,
-                    freeze: None,
-                    switch: None,
-                    logged: None,
-                    confirm: None,
-                };
+                let release = Release { entries: grant.entries, shard: grant.shard, ..Release::new(ticket, scope) };
                 self.send_release(grant.shard_id, release);
             }
             self.operations.retries.push(id);
@@ -381,16 +368,26 @@ impl Engine {
         let connection = self.core.connections.get(caller.index).filter(|connection| connection.generation == caller.generation);
         let resp3 = connection.is_some_and(|connection| connection.resp3);
         let answered = retry && connection.is_none_or(|connection| connection.blocked.is_none());
-        let spanning = self.operations.spanning(id).expect("called for a live operation");
+        let block = &mut self.operations.spanning(id).expect("called for a live operation").block;
         // Segments are new only for what is about all shards, and for cuts, which change nothing.
-        let together = spanning.block.segments.is_some();
-        spanning.block.log = is_logging.then(|| BlockLog::new(cores, together));
+        block.log = is_logging.then(|| BlockLog::new(cores, block.segments.is_some()));
+        if let Workplace::Shards(shards) = &mut block.place {
+            if let Some(segments) = &block.segments {
+                self.core.node.persistence.set_segments(segments.iter().map(|segment| segment.seq).collect());
+                self.core.node.persistence.logging.store(!segments.is_empty(), Ordering::Release);
+                shards.iter_mut().for_each(|shard| shard.effects.enabled = !segments.is_empty());
+                block.log.take_if(|_| segments.is_empty());
+            }
+            if let Some(act) = block.on_all_shards.take() {
+                block.freeze = act(&mut self.core, shards);
+            }
+        }
         if broken {
-            spanning.block.break_off(resp3);
+            block.break_off(resp3);
         }
         if answered {
             // The blocked client was timed out or released meanwhile: its command must not run any more.
-            spanning.block.commands.clear();
+            block.commands.clear();
         }
         self.continue_block(id);
     }
@@ -402,20 +399,6 @@ impl Engine {
             let caller = spanning.caller;
             (spanning.running, spanning.answered) = (true, false);
             let mut block = std::mem::replace(&mut spanning.block, Block::new(Vec::new(), false));
-            if let Workplace::Shards(shards) = &mut block.place {
-                if let Some(segments) = block.segments.as_deref().filter(|_| !block.has_begun) {
-                    self.core.node.persistence.set_segments(segments.iter().map(|segment| segment.seq).collect());
-                    self.core.node.persistence.logging.store(!segments.is_empty(), Ordering::Release);
-                    shards.iter_mut().for_each(|shard| shard.effects.enabled = !segments.is_empty());
-                    if segments.is_empty() {
-                        block.log = None;
-                    }
-                }
-                if let Some(act) = block.on_all_shards.take() {
-                    block.freeze = act(&mut self.core, shards);
-                }
-            }
-            block.has_begun = true;
             let ended = self.run_block(caller, &mut block, Some(id));
             let spanning = self.operations.spanning(id).expect("it is not removed while it runs");
             spanning.running = false;
@@ -546,17 +529,13 @@ impl Engine {
                 for grant in grants {
                     let switch = switches.as_mut().and_then(Iterator::next);
                     let release = Release {
-                        ticket,
-                        scope: Scope::Shard,
-                        entries: Vec::new(),
-                        changed: Vec::new(),
                         shard: grant.shard,
                         unwatch: check_watch,
-                        wait: None,
                         freeze: block.freeze,
                         switch,
                         logged: logged.clone(),
                         confirm,
+                        ..Release::new(ticket, Scope::Shard)
                     };
                     self.send_release(grant.shard_id, release);
                 }
@@ -653,19 +632,7 @@ impl Engine {
             let here = keys.iter().filter(|key| awaited.contains(&&***key)).cloned().collect();
             (waiter.clone(), here)
         });
-        Release {
-            ticket,
-            scope,
-            entries,
-            changed,
-            shard: None,
-            unwatch,
-            wait,
-            freeze: None,
-            switch: None,
-            logged: None,
-            confirm: None,
-        }
+        Release { entries, changed, unwatch, wait, ..Release::new(ticket, scope) }
     }
 
     fn send_release(&mut self, shard_id: usize, release: Release) {
@@ -684,6 +651,9 @@ impl Engine {
         if let Some(logged) = release.logged.take() {
             self.log_operation(&logged);
         }
+        if let Some(operation) = release.confirm {
+            self.answer_when_durable(usize::from(operation.core), Answer::Durable { operation });
+        }
         if let Some(shard) = release.shard.take() {
             self.core.shard_returned(shard);
             if self.core.shard.as_ref().is_some_and(|shard| shard.has_events()) {
@@ -693,9 +663,6 @@ impl Engine {
         let Some(shard) = &mut self.core.shard else {
             // An operation that held no key here has not kept others from claiming the shard.
             debug_assert!(matches!(&release.scope, Scope::Keys { keys, .. } if keys.is_empty()));
-            if let Some(operation) = release.confirm {
-                self.answer_when_durable(usize::from(operation.core), Answer::Durable { operation });
-            }
             if let Some(client) = release.unwatch {
                 self.with_shard_or_later(move |shard| shard.watch.unwatch(client));
             }
@@ -714,9 +681,6 @@ impl Engine {
             shard.waiters.add(waiter, keys.iter().map(|key| &**key));
         }
         self.locks.release(&release);
-        if let Some(operation) = release.confirm {
-            self.answer_when_durable(usize::from(operation.core), Answer::Durable { operation });
-        }
         if self.core.shard.as_ref().is_some_and(|shard| shard.waiters.has_ready()) {
             self.serve_blocked();
         }
@@ -736,7 +700,6 @@ impl Block {
             on_all_shards: None,
             freeze: None,
             segments: None,
-            has_begun: false,
             log: None,
         }
     }
