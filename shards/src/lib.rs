@@ -19,7 +19,7 @@ pub mod random;
 pub mod reply;
 pub mod settings;
 pub mod shard;
-mod split;
+pub mod split;
 pub mod table;
 pub mod value;
 

@@ -118,17 +118,33 @@ impl Division<'_> {
     }
 
     fn per_key(&mut self, args: Args<'_>, name: &[u8], step: usize, keys: SplitKeys) {
-        let wanted = |key: &[u8]| keys == SplitKeys::All || self.has_changed(key);
-        let starts = (1..args.len()).step_by(step).filter(|&at| wanted(args.at(at)));
-        let owned: Vec<(usize, usize)> = starts.map(|at| (owner(&self.shard.hasher, args.at(at)), at)).collect();
-        for shard in 0..self.parts.len() {
-            let own = owned.iter().filter(|(owner, _)| *owner == shard).flat_map(|&(_, at)| args.slice(at, at + step).iter());
-            let command: Vec<&[u8]> = std::iter::once(name).chain(own).collect();
-            if command.len() > 1 {
-                self.parts[shard].push(self.db, None, command.into_iter());
-            }
+        let hasher = &self.shard.hasher;
+        let owner = |key: &[u8]| (keys == SplitKeys::All || self.has_changed(key)).then(|| owner(hasher, key));
+        for (shard, command) in by_owner(args, name, step, self.parts.len(), owner) {
+            self.parts[shard].push(self.db, None, command.into_iter());
         }
     }
+}
+
+/// Divides a command whose arguments are keys, each with the `step - 1` arguments behind it: for each shard that owns any of them
+/// the command `name` with those, in their order. Keys for which `owner` has no shard are left out.
+pub fn by_owner<'a>(
+    args: Args<'a>,
+    name: &'a [u8],
+    step: usize,
+    shards: usize,
+    owner: impl Fn(&[u8]) -> Option<usize>,
+) -> Vec<(usize, Vec<&'a [u8]>)> {
+    let mut commands: Vec<Vec<&[u8]>> = vec![Vec::new(); shards];
+    for at in (1..args.len()).step_by(step) {
+        let Some(shard) = owner(args.at(at)) else { continue };
+        let command = &mut commands[shard];
+        if command.is_empty() {
+            command.push(name);
+        }
+        command.extend(args.slice(at, (at + step).min(args.len())).iter());
+    }
+    commands.into_iter().enumerate().filter(|(_, command)| !command.is_empty()).collect()
 }
 
 fn owner(hasher: &KeyHasher, name: &[u8]) -> usize {

@@ -31,6 +31,7 @@ use kvshard::command::Split;
 use kvshard::effects::write_command;
 use kvshard::keyspace::load::LoadRules;
 use kvshard::keyspace::slot::SlotId;
+use kvshard::split::by_owner;
 use kvshard::{Args, Flags, Spec};
 use std::fs::File;
 use std::io;
@@ -411,17 +412,11 @@ impl Reading<'_> {
     }
 }
 
-/// The command `name` for each core, with its own keys and the `step - 1` arguments behind each.
+/// The command `name` for each core that owns any of its keys.
 fn divide(args: Args<'_>, name: &[u8], step: usize, cores: usize, out: &mut Vec<u8>) {
-    let starts = (1..args.len()).step_by(step);
-    let owned: Vec<(u16, usize)> = starts.map(|at| (SlotId::of_key(args.at(at)).shard(cores as u16), at)).collect();
-    for core in 0..cores as u16 {
-        let own = owned.iter().filter(|(owner, _)| *owner == core);
-        let own = own.flat_map(|&(_, at)| args.slice(at, (at + step).min(args.len())).iter());
-        let command: Vec<&[u8]> = std::iter::once(name).chain(own).collect();
-        if command.len() > 1 {
-            write_command(out, command.into_iter());
-        }
+    let owner = |key: &[u8]| Some(usize::from(SlotId::of_key(key).shard(cores as u16)));
+    for (_, command) in by_owner(args, name, step, cores, owner) {
+        write_command(out, command.into_iter());
     }
 }
 
