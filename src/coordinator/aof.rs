@@ -22,6 +22,7 @@ use crate::persistence::disk::FileLayer;
 use crate::persistence::manifest::{BaseFormat, Entry, Manifest, StoreError, store};
 use crate::persistence::segment::head;
 use crate::persistence::spanning::SegmentSeq;
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
@@ -131,7 +132,7 @@ impl Aof {
         log::notice(&format!("Creating AOF incr file {} on {why}", String::from_utf8_lossy(&entry.name)));
         let made = disk.create(&path).and_then(|file| {
             let head = head(index, cores);
-            let bytes = head.len() as u64;
+            let bytes = Cell::new(head.len() as u64);
             disk.write(&file, head, 0).1?;
             Ok(Segment { file, seq: SegmentSeq(entry.seq), bytes })
         });
@@ -202,7 +203,7 @@ fn reopen(path: &Path, seq: i64, head: &[u8]) -> Option<Segment> {
     let mut file: File = OpenOptions::new().read(true).write(true).open(path).ok()?;
     let mut beginning = vec![0; head.len()];
     file.read_exact(&mut beginning).ok()?;
-    let bytes = file.metadata().ok()?.len();
+    let bytes = Cell::new(file.metadata().ok()?.len());
     (beginning == head).then_some(Segment { file, seq: SegmentSeq(seq), bytes })
 }
 
@@ -233,7 +234,7 @@ impl Coordinator {
         let segments = begun?;
         let persistence = &self.node.persistence;
         persistence.set_segments(segments.iter().map(|segment| segment.seq).collect());
-        let appended: u64 = segments.iter().map(|segment| segment.bytes).sum();
+        let appended: u64 = segments.iter().map(|segment| segment.bytes.get()).sum();
         let settled = aof.settled_bytes(cores);
         {
             let mut status = persistence.aof();

@@ -15,6 +15,7 @@ use crate::config::values::AppendFsync;
 use crate::persistence::segment::SegmentEncoder;
 use crate::persistence::spanning::{Operation, SegmentSeq};
 use kvshard::Effects;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::{AsRawFd, RawFd};
@@ -33,17 +34,18 @@ const SPARE_BYTES_MAX: usize = 1 << 20;
 pub struct Segment {
     pub file: File,
     pub seq: SegmentSeq,
-    /// Bytes that it has already.
-    pub bytes: u64,
+    /// Bytes that it has on disk: the next ones go behind them.
+    pub bytes: Cell<u64>,
 }
 
 #[derive(Default)]
 pub struct Log {
     /// Where effects go now; none: nothing is logged.
     segment: Option<Rc<Segment>>,
-    /// Bytes of the segments of this log since it was opened, on disk or not.
+    /// Bytes of the present segment, on disk or not.
     appended_bytes: u64,
-    encoder: Encoder,
+    /// Of the present segment; its timestamps follow the configuration.
+    encoder: SegmentEncoder,
     /// Chunks to be written, the oldest first; the last one still grows, if it is of the present segment.
     queue: VecDeque<Chunk>,
     /// The number of the newest chunk.
@@ -51,9 +53,6 @@ pub struct Log {
     /// Chunks up to this one need not be waited for any more.
     durable: u64,
     operation: Option<Flying>,
-    /// Where the segment being written ends.
-    end: u64,
-    ended_segment: Option<SegmentSeq>,
     /// The segment last written to, and whether it has bytes that were not synced.
     unsynced: Option<Rc<Segment>>,
     last_sync_ms: i64,
@@ -63,15 +62,6 @@ pub struct Log {
     /// Writes that waited for a sync for long, since the start.
     pub delayed_syncs: u64,
     spare: Vec<u8>,
-}
-
-/// The encoder of the present segment, whose timestamps follow the configuration.
-struct Encoder(SegmentEncoder);
-
-impl Default for Encoder {
-    fn default() -> Self {
-        Encoder(SegmentEncoder::new(false))
-    }
 }
 
 struct Chunk {
@@ -128,13 +118,13 @@ impl Log {
 
     /// From now on effects go to another segment, or (`None`) nowhere. What was appended before still goes where it belongs.
     pub fn switch(&mut self, segment: Option<Segment>, timestamps: bool) {
-        self.appended_bytes = segment.as_ref().map_or(0, |segment| segment.bytes);
-        self.encoder = Encoder(SegmentEncoder::new(timestamps));
+        self.appended_bytes = segment.as_ref().map_or(0, |segment| segment.bytes.get());
+        self.encoder = SegmentEncoder::new(timestamps);
         self.segment = segment.map(Rc::new);
     }
 
     pub fn set_timestamps(&mut self, enabled: bool) {
-        self.encoder.0.set_timestamps(enabled);
+        self.encoder.set_timestamps(enabled);
     }
 
     pub fn segment(&self) -> Option<SegmentSeq> {
@@ -182,7 +172,7 @@ impl Log {
         }
         let bytes = &mut self.queue.back_mut().expect("just looked at").bytes;
         let before = bytes.len();
-        write(&mut self.encoder.0, bytes);
+        write(&mut self.encoder, bytes);
         self.appended_bytes += (bytes.len() - before) as u64;
         if bytes.is_empty() {
             // Nothing came of it: the number is given back.
@@ -206,7 +196,7 @@ impl Log {
     /// What leaves the core now has to wait for this position, if for any. While the disk refuses, reads go on: they may then show
     /// what is not durable yet, but whoever has written goes on waiting, and nothing more is written.
     #[inline]
-    pub fn awaited(&self) -> Option<u64> {
+    pub fn hold_position(&self) -> Option<u64> {
         let refused = self.refused_at.is_some_and(|refused_at| self.last <= refused_at);
         (self.is_pending() && !refused).then_some(self.last)
     }
@@ -216,9 +206,9 @@ impl Log {
         self.operation.is_none() && self.queue.is_empty() && !(synced && self.unsynced.is_some())
     }
 
-    /// Whether something waits for the operation under way.
+    /// Whether the operation under way is a write that replies wait for.
     #[inline]
-    pub fn is_awaited(&self) -> bool {
+    pub fn writes_through(&self) -> bool {
         matches!(self.operation, Some(Flying::Write { through: true, .. }))
     }
 
@@ -250,14 +240,12 @@ impl Log {
             }
         }
         let mut chunk = self.queue.pop_front()?;
-        if self.ended_segment != Some(chunk.segment.seq) {
-            (self.ended_segment, self.end) = (Some(chunk.segment.seq), chunk.segment.bytes);
-        }
-        let (fd, bytes) = (chunk.segment.file.as_raw_fd(), std::mem::take(&mut chunk.bytes));
+        let (fd, offset) = (chunk.segment.file.as_raw_fd(), chunk.segment.bytes.get());
+        let bytes = std::mem::take(&mut chunk.bytes);
         let len = bytes.len();
         let through = policy == AppendFsync::Always;
         self.operation = Some(Flying::Write { chunk, len, through });
-        Some(LogOperation::Write { fd, bytes, offset: self.end, through })
+        Some(LogOperation::Write { fd, bytes, offset, through })
     }
 
     fn sync(&mut self, segment: Rc<Segment>, now_ms: i64) -> LogOperation {
@@ -302,7 +290,7 @@ impl Log {
 
     /// A chunk is where it belongs.
     fn finish(&mut self, chunk: Chunk, len: usize) {
-        self.end += len as u64;
+        chunk.segment.bytes.update(|bytes| bytes + len as u64);
         self.durable = chunk.number;
         if chunk.bytes.capacity() <= SPARE_BYTES_MAX {
             self.spare = chunk.bytes;
@@ -316,7 +304,7 @@ mod tests {
     use super::*;
 
     fn segment(seq: i64) -> Segment {
-        Segment { file: tempfile::tempfile().expect("a temporary file"), seq: SegmentSeq(seq), bytes: 0 }
+        Segment { file: tempfile::tempfile().expect("a temporary file"), seq: SegmentSeq(seq), bytes: Cell::new(0) }
     }
 
     fn effects(key: &str) -> Effects {
@@ -341,9 +329,9 @@ mod tests {
         assert!(!log.is_pending() && log.next_operation(0, policy, false).is_none());
         log.switch(Some(segment(1)), false);
         log.append(0, &mut effects("a"));
-        let first = log.awaited().expect("something to wait for");
+        let first = log.hold_position().expect("something to wait for");
         let write = log.next_operation(0, policy, false);
-        assert!(matches!(write, Some(LogOperation::Write { through: true, .. })) && log.is_awaited());
+        assert!(matches!(write, Some(LogOperation::Write { through: true, .. })) && log.writes_through());
         log.append(0, &mut effects("b"));
         log.append(0, &mut effects("c"));
         assert!(log.durable() < first && log.next_operation(0, policy, false).is_none(), "one at a time");
@@ -366,14 +354,14 @@ mod tests {
             let Some(LogOperation::Write { bytes, offset: 0, .. }) = log.next_operation(round * RETRY_MS, policy, false) else {
                 panic!("a write")
             };
-            assert!(log.awaited().is_some() || round > 0);
+            assert!(log.hold_position().is_some() || round > 0);
             let completed = log.completed(round * RETRY_MS, Err(errno), Some(bytes));
             assert_eq!(completed, Completed::Failed { errno, writing: true });
-            assert!(log.awaited().is_none() && log.is_pending(), "reads go on, the writer waits");
+            assert!(log.hold_position().is_none() && log.is_pending(), "reads go on, the writer waits");
             assert!(log.next_operation((round + 1) * RETRY_MS - 1, policy, false).is_none() && log.is_pending());
         }
         log.append(0, &mut effects("b"));
-        assert!(log.awaited().is_some(), "what slips in is waited for");
+        assert!(log.hold_position().is_some(), "what slips in is waited for");
         let write = log.next_operation(2 * RETRY_MS, policy, false);
         assert!(written(&mut log, write).starts_with("0: "));
         let write = log.next_operation(2 * RETRY_MS, policy, false);

@@ -253,7 +253,7 @@ impl Engine {
             return None;
         }
         self.seal();
-        self.core.log.awaited()
+        self.core.log.hold_position()
     }
 
     /// How many bytes of a connection's output may be sent, as [`Engine::hold`] has said; the rest waits.

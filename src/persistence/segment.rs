@@ -29,7 +29,7 @@ pub fn head(index: usize, cores: usize) -> Vec<u8> {
 }
 
 /// The state of one segment's text.
-#[derive(Clone, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct SegmentEncoder {
     /// The database that the text so far has selected.
     selected: Option<usize>,

@@ -143,7 +143,7 @@ impl Runtime {
         }
         let wanted = self.coalescer.wanted(self.engine.clock.nanos(), clock::thread_cpu_nanos);
         // Clients wait for the disk: its answer is to be heard at once.
-        let wanted = if self.engine.core.log.is_awaited() { 1 } else { wanted };
+        let wanted = if self.engine.core.log.writes_through() { 1 } else { wanted };
         let timeout = self.engine.sleep();
         let slept = self.ring.submit_and_coalesce(Some(timeout), wanted, coalesce::WITHIN);
         self.engine.mesh.awake();
