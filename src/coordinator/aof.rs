@@ -218,20 +218,7 @@ impl Coordinator {
         let config = self.node.current_config();
         let cores = self.to_cores.cores();
         let mut aof = Aof::new(&config, manifest);
-        let begun = aof.make_directory().map_err(|error| error.to_string()).and_then(|()| {
-            if aof.manifest.base().is_none() && aof.manifest.incremental().is_empty() {
-                let format = base_format(&config);
-                let base = aof.next_base(format).map_err(|error| error.to_string())?;
-                log::notice(&format!("Creating AOF base file {} on server start", file_name(&base)));
-                self.write_empty_base(disk, &base, form_of(format)).map_err(|error| error.to_string())?;
-                aof.replace_base(disk, format, i64::MAX).map_err(|error| error.to_string())?;
-            }
-            match aof.reopen_segments(cores) {
-                Some(segments) => Ok(segments),
-                None => aof.open_segments(disk, cores, "server start").map_err(|error| error.to_string()),
-            }
-        });
-        let segments = begun?;
+        let segments = self.first_segments(disk, &mut aof, &config).map_err(|error| error.to_string())?;
         let persistence = &self.node.persistence;
         persistence.set_segments(segments.iter().map(|segment| segment.seq).collect());
         let appended: u64 = segments.iter().map(|segment| segment.bytes.get()).sum();
@@ -250,6 +237,23 @@ impl Coordinator {
         while all.recv_timeout(Duration::from_secs(60)).is_ok() {}
         self.aof = Some(aof);
         Ok(())
+    }
+
+    /// The segments of the last run, or new ones; where there is no file at all, one with an empty base.
+    fn first_segments(&self, disk: &mut impl FileLayer, aof: &mut Aof, config: &Config) -> Result<Vec<Segment>, SaveError> {
+        aof.make_directory().map_err(SaveError::Aof)?;
+        if aof.manifest.base().is_none() && aof.manifest.incremental().is_empty() {
+            let format = base_format(config);
+            let base = aof.next_base(format).map_err(SaveError::Aof)?;
+            log::notice(&format!("Creating AOF base file {} on server start", file_name(&base)));
+            self.write_empty_base(disk, &base, form_of(format))?;
+            aof.replace_base(disk, format, i64::MAX).map_err(SaveError::Aof)?;
+        }
+        let cores = self.to_cores.cores();
+        match aof.reopen_segments(cores) {
+            Some(segments) => Ok(segments),
+            None => aof.open_segments(disk, cores, "server start").map_err(SaveError::Aof),
+        }
     }
 
     fn aof(&mut self) -> &mut Aof {
@@ -277,7 +281,7 @@ impl Coordinator {
         self.to_cores.tell(core, ToCore::Segments(opened.map_err(|error| error.to_string())));
     }
 
-    /// Writes the base of a rewrite, and puts it in place. Says how many bytes the append-only file has then.
+    /// Writes the base of a rewrite, and puts it in place.
     pub(super) fn write_base(
         &mut self,
         disk: &mut impl FileLayer,

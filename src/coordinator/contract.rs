@@ -128,8 +128,8 @@ impl ToCores {
         ToCores { inboxes, wake }
     }
 
-    pub fn wake(&self, core: usize) {
-        (self.wake)(core);
+    pub fn wake_all(&self) {
+        (0..self.cores()).for_each(&self.wake);
     }
 
     pub fn cores(&self) -> usize {

@@ -1,5 +1,5 @@
-//! The coordinator: a thread of its own for what is the whole node's and not a shard's. It loads the data set at the start, and
-//! writes snapshots.
+//! The coordinator: a thread of its own for what is the whole node's and not a shard's. It loads the data set at the start,
+//! writes snapshots, and keeps the append-only directory.
 //!
 //! It may wait for a disk as long as that takes. The cores send it what their shards' cuts bring, and never wait for it: a core
 //! whose piece finds the queue full goes on serving clients, and with its cut later.
@@ -36,7 +36,7 @@ impl Coordinator {
         let started = self.start(disk);
         if started.is_err() {
             self.node.shutdown.request();
-            (0..self.to_cores.cores()).for_each(|core| self.to_cores.wake(core));
+            self.to_cores.wake_all();
         }
         match started {
             Ok(()) => loaded(),

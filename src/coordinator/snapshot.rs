@@ -140,8 +140,7 @@ impl Coordinator {
             // As Redis: a rewrite that was stopped on purpose is no failure.
             Err(SaveError::GivenUp) => log::warning("Background AOF rewrite terminated by signal 10"),
             Err(_) => {
-                aof.last_failed = true;
-                aof.consecutive_failures += 1;
+                aof.rewrite_failed();
                 log::warning("Background AOF rewrite terminated with error");
             }
         }
@@ -184,7 +183,7 @@ impl Coordinator {
                 self.to_cores.tell(to.core, ToCore::Reply { to, reply });
             }
             Saving::Reload(reload) if result.is_ok() => self.reload(reload),
-            Saving::Reload(reload) => self.reloaded(reload, b"-ERR\r\n"),
+            Saving::Reload(reload) => self.reopen(reload.asker, b"-ERR\r\n"),
             Saving::Shutdown => self.node.shutdown.saved(result.is_ok(), &self.to_cores),
             Saving::Rewrite { .. } => {}
         }
@@ -223,24 +222,8 @@ fn write(
     given_up: impl Fn() -> bool,
     written: impl Fn(usize, u64),
 ) -> Result<(), SaveError> {
-    let result = write_and_rename(disk, snapshot, target, checksum, given_up, written);
-    if result.is_err() {
-        let _may_not_exist = disk.remove(target.temporary);
-    }
-    result
-}
-
-fn write_and_rename(
-    disk: &mut impl FileLayer,
-    snapshot: &Snapshot,
-    target: Target<'_>,
-    checksum: Checksum,
-    given_up: impl Fn() -> bool,
-    written: impl Fn(usize, u64),
-) -> Result<(), SaveError> {
     let Target { temporary, path, form } = target;
-    let file = disk.create(temporary).map_err(|error| SaveError::Create(temporary.to_owned(), error))?;
-    let mut output = Output { disk, file, buffer: Vec::with_capacity(WRITE_BYTES + WRITE_BYTES / 4), at: 0, synced: 0 };
+    let mut output = Output::create(disk, temporary)?;
     let mut body = match form {
         Form::Commands => Body::commands(),
         _ => Body::rdb(checksum, snapshot.compression, form == Form::RdbBase, &snapshot.databases, &mut output.buffer),
@@ -263,16 +246,11 @@ fn write_and_rename(
     }
     body.end(&mut output.buffer);
     output.write_if(1)?;
-    let Output { disk, file, .. } = output;
-    let failed = |step| move |error| SaveError::Write(step, error);
-    disk.sync(&file).map_err(failed("fsync"))?;
+    output.sync()?;
     if given_up() {
         return Err(SaveError::GivenUp);
     }
-    let moved = disk.rename(temporary, path);
-    moved.map_err(|error| SaveError::Rename { from: temporary.to_owned(), to: path.to_owned(), error })?;
-    let directory = path.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    disk.sync_directory(directory).map_err(failed("fsyncFileDir"))
+    output.put_in_place(path)
 }
 
 /// What `rdb-key-save-delay` makes of so many keys.
@@ -296,18 +274,26 @@ fn dawdle(pause: Duration, given_up: &impl Fn() -> bool) -> Result<(), SaveError
     Ok(())
 }
 
-/// A file in the making.
-struct Output<'d, D> {
+/// A file in the making, which is removed unless it is put in its place.
+struct Output<'d, D: FileLayer> {
     disk: &'d mut D,
+    temporary: &'d Path,
     file: File,
     buffer: Vec<u8>,
     /// Bytes written.
     at: u64,
     /// Bytes known to be on disk.
     synced: u64,
+    is_in_place: bool,
 }
 
-impl<D: FileLayer> Output<'_, D> {
+impl<'d, D: FileLayer> Output<'d, D> {
+    fn create(disk: &'d mut D, temporary: &'d Path) -> Result<Self, SaveError> {
+        let file = disk.create(temporary).map_err(|error| SaveError::Create(temporary.to_owned(), error))?;
+        let buffer = Vec::with_capacity(WRITE_BYTES + WRITE_BYTES / 4);
+        Ok(Output { disk, temporary, file, buffer, at: 0, synced: 0, is_in_place: false })
+    }
+
     /// Writes the buffer out if it holds so many bytes.
     fn write_if(&mut self, bytes: usize) -> Result<(), SaveError> {
         if self.buffer.len() < bytes {
@@ -325,6 +311,26 @@ impl<D: FileLayer> Output<'_, D> {
             self.synced = self.at;
         }
         Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), SaveError> {
+        self.disk.sync(&self.file).map_err(|error| SaveError::Write("fsync", error))
+    }
+
+    fn put_in_place(mut self, path: &Path) -> Result<(), SaveError> {
+        let moved = self.disk.rename(self.temporary, path);
+        moved.map_err(|error| SaveError::Rename { from: self.temporary.to_owned(), to: path.to_owned(), error })?;
+        self.is_in_place = true;
+        let directory = path.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        self.disk.sync_directory(directory).map_err(|error| SaveError::Write("fsyncFileDir", error))
+    }
+}
+
+impl<D: FileLayer> Drop for Output<'_, D> {
+    fn drop(&mut self) {
+        if !self.is_in_place {
+            let _may_not_exist = self.disk.remove(self.temporary);
+        }
     }
 }
 

@@ -99,7 +99,7 @@ pub struct RdbStatus {
     pub last_duration_s: i64,
     /// Saves that clients and save points have begun.
     pub saves: u64,
-    /// Where the cores send their pieces; until each core has its own.
+    /// Where the cores send their pieces, while a save runs.
     pub pieces: Option<Sender<Piece>>,
 }
 
@@ -121,6 +121,13 @@ pub struct AofStatus {
     pub settled_bytes: u64,
     /// Bytes of the whole after the last rewrite, or at the start.
     pub base_bytes: u64,
+}
+
+impl AofStatus {
+    pub fn rewrite_failed(&mut self) {
+        self.last_failed = true;
+        self.consecutive_failures += 1;
+    }
 }
 
 /// A save that was ordered and has not ended.

@@ -163,7 +163,7 @@ impl Shutdown {
             let reply = b"-ERR Errors trying to SHUTDOWN. Check logs.\r\n".to_vec();
             to_cores.tell(to.core, ToCore::Reply { to, reply });
         }
-        (0..to_cores.cores()).for_each(|core| to_cores.wake(core));
+        to_cores.wake_all();
     }
 
     /// From now on data is neither read nor changed, until the node ends or [`Shutdown::call_off`].
@@ -192,7 +192,7 @@ impl Shutdown {
             log::warning("Error trying to save the DB. Exit anyway.");
         }
         self.request();
-        (0..to_cores.cores()).for_each(|core| to_cores.wake(core));
+        to_cores.wake_all();
     }
 
     fn wish(&self) -> MutexGuard<'_, Wish> {

@@ -1,8 +1,9 @@
 //! Loading as a core sees it: what the coordinator has read of the data set becomes entries of this core's shard.
 //!
 //! Steps come through the core's inbox and are taken in their order. Of records a turn takes as many as keep it short, so that
-//! clients get their -LOADING meanwhile. Commands are run by a connection without a socket, whose replies go nowhere: the next ones wait
-//! until it has taken the last, so that what is ahead of it stays in the bounded inbox. A fault is reported once; what comes after it is passed over, as the node ends.
+//! clients get their -LOADING meanwhile. Commands are run by a connection without a socket, whose replies go nowhere: the next
+//! ones wait until it has taken the last, so that what is ahead of it stays in the bounded inbox. A fault is reported once; what
+//! comes after it is passed over, as the node ends.
 
 use super::Engine;
 use crate::commands::registry::Registered;
@@ -69,18 +70,7 @@ impl Engine {
 
     /// Takes a step of loading. False: it has to wait, and is kept.
     pub(super) fn load(&mut self, load: Load, budget: &mut LoadBudget) -> bool {
-        if self.core.shard.is_none() {
-            // It was lent for an operation that began before.
-            self.loader.held = Some(load);
-            return false;
-        }
-        if matches!(load, Load::Begin(_)) && !self.log_is_written() {
-            // What is to be loaded may be just that.
-            self.loader.held = Some(load);
-            return false;
-        }
-        let waits_for_client = !matches!(load, Load::Begin(_) | Load::Records { .. }) && !self.client_is_idle(&load);
-        if waits_for_client {
+        if !self.may_load(&load) {
             self.loader.held = Some(load);
             return false;
         }
@@ -104,6 +94,17 @@ impl Engine {
             }
         }
         true
+    }
+
+    fn may_load(&mut self, load: &Load) -> bool {
+        // The shard may be lent for an operation that began before.
+        self.core.shard.is_some()
+            && match load {
+                // What is to be loaded may be just what the log has still to write.
+                Load::Begin(_) => self.log_is_written(),
+                Load::Records { .. } => true,
+                _ => self.client_is_idle(load),
+            }
     }
 
     fn begin_load(&mut self, begin: BeginLoad) {

@@ -3,6 +3,8 @@
 //! With `appendfsync always` nothing is shown before it is durable. What leaves a core carries the log's position at that
 //! moment, and waits until it is on disk: the output of connections, answers to other cores, and the end of an operation over
 //! several shards, which every one of its shards confirms. The core itself never waits.
+//!
+//! Also decides when appending begins and ends, and when the file is rewritten.
 
 use super::Engine;
 use super::mesh::Answer;
@@ -152,8 +154,8 @@ impl Engine {
                 let persistence = &self.core.node.persistence;
                 persistence.rdb().running = None;
                 let mut aof = persistence.aof();
-                (aof.last_failed, aof.last_try_ms) = (true, self.core.now);
-                aof.consecutive_failures += 1;
+                aof.last_try_ms = self.core.now;
+                aof.rewrite_failed();
             }
         }
     }

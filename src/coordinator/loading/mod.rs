@@ -85,39 +85,30 @@ impl Coordinator {
     pub(super) fn reload(&self, reload: Reload) {
         let config = self.node.current_config();
         let rules = LoadRules { replaces: reload.replaces, ..LoadRules::default() };
-        match self.load_rdb(config.dbfilename.path(), rules, reload.empties) {
-            Ok(true) => {
-                log::warning("DB reloaded by DEBUG RELOAD");
-                return self.reloaded(reload, b"+OK\r\n");
-            }
+        let loaded = self.load_rdb(config.dbfilename.path(), rules, reload.empties);
+        match &loaded {
+            Ok(true) => log::warning("DB reloaded by DEBUG RELOAD"),
             Ok(false) | Err(LoadError::NodeEnds) => {}
-            Err(LoadError::Fatal(why)) => log::warning(&why),
+            Err(LoadError::Fatal(why)) => log::warning(why),
         }
-        self.reloaded(reload, b"-ERR Error trying to load the RDB dump, check server logs\r\n");
+        let failed = b"-ERR Error trying to load the RDB dump, check server logs\r\n";
+        self.reopen(reload.asker, if matches!(loaded, Ok(true)) { b"+OK\r\n" } else { failed });
     }
 
     /// DEBUG LOADAOF, likewise.
     pub(super) fn reload_append_only(&self, disk: &mut impl FileLayer, asker: Asker) {
-        let reply = match self.load_append_only(disk, true) {
-            Ok(_) => {
-                log::warning("Append Only File loaded by DEBUG LOADAOF");
-                &b"+OK\r\n"[..]
-            }
-            Err(LoadError::NodeEnds) => b"-ERR Error trying to load the AOF files, check server logs.\r\n",
-            Err(LoadError::Fatal(why)) => {
-                log::warning(&why);
-                b"-ERR Error trying to load the AOF files, check server logs.\r\n"
-            }
-        };
-        self.reopen(asker, reply);
-    }
-
-    pub(super) fn reloaded(&self, reload: Reload, reply: &[u8]) {
-        self.reopen(reload.asker, reply);
+        let loaded = self.load_append_only(disk, true);
+        match &loaded {
+            Ok(_) => log::warning("Append Only File loaded by DEBUG LOADAOF"),
+            Err(LoadError::NodeEnds) => {}
+            Err(LoadError::Fatal(why)) => log::warning(why),
+        }
+        let failed = b"-ERR Error trying to load the AOF files, check server logs.\r\n";
+        self.reopen(asker, if loaded.is_ok() { b"+OK\r\n" } else { failed });
     }
 
     /// Opens the node again, and answers.
-    fn reopen(&self, to: Asker, reply: &[u8]) {
+    pub(super) fn reopen(&self, to: Asker, reply: &[u8]) {
         self.node.persistence.loading.store(false, Ordering::SeqCst);
         self.to_cores.tell(to.core, ToCore::Reply { to, reply: reply.to_vec() });
     }
