@@ -402,9 +402,19 @@ fn write(port: u16, writer: usize, start: u64, progress: &Progress, ended: &Atom
     }
 }
 
+/// Writers end with the round, also when it panics.
+struct EndsWriters<'a>(&'a AtomicBool);
+
+impl Drop for EndsWriters<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 /// Rounds of writing, kill -9 and starting again, with other numbers of cores.
 fn crash(policy: &'static str, rounds: u64) {
     const WRITERS: usize = 6;
+    const LOG_BYTES_MAX: u64 = 8 << 20;
     let seed = seed();
     println!("KVCORE_SEED={seed}");
     let mut random = Random::new(seed ^ policy.len() as u64);
@@ -420,6 +430,7 @@ fn crash(policy: &'static str, rounds: u64) {
         let (ended, flushes) = (AtomicBool::new(false), random.chance(10));
         let (port, pid) = (server.port, server.process_id());
         std::thread::scope(|scope| {
+            let _ends_writers = EndsWriters(&ended);
             for (writer, progress) in progress.iter().enumerate() {
                 let (start, ended) = (last[writer], &ended);
                 scope.spawn(move || write(port, writer, start, progress, ended));
@@ -436,7 +447,6 @@ fn crash(policy: &'static str, rounds: u64) {
             }
             // The process is this test's own.
             std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().expect("kill");
-            ended.store(true, Ordering::SeqCst);
         });
         drop(server);
         let again = Server::kvcore(1 + random.below(4), &crash_options);
@@ -451,6 +461,11 @@ fn crash(policy: &'static str, rounds: u64) {
                 "round {round}, writer {writer}: {value} is there, {acknowledged} was acknowledged (at least {floor} is due), {sent} sent"
             );
             (held[writer], last[writer]) = (value, last[writer].max(sent));
+        }
+        // Starts of a minute would prove no more than starts of a moment.
+        if bytes_in(&dir.path().join("appendonlydir")) > LOG_BYTES_MAX {
+            client.run("BGREWRITEAOF");
+            wait_until("the rewrite ends", || client.run("INFO persistence").text().contains("aof_rewrite_in_progress:0\r\n"));
         }
     }
 }

@@ -121,29 +121,25 @@ impl Coordinator {
             log::warning(&error.to_string());
             self.forget_unstored(disk);
         }
-        let persistence = &self.node.persistence;
-        let running = {
-            let mut rdb = persistence.rdb();
-            rdb.pieces = None;
-            rdb.running.take()
-        };
-        let mut aof = persistence.aof();
-        aof.rewrites += 1;
-        aof.last_duration_s = running.map_or(-1, |running| running.began.elapsed().as_secs() as i64);
-        aof.last_try_ms = clock::wall_ms();
         match result {
             Ok(()) => {
-                (aof.last_failed, aof.consecutive_failures) = (false, 0);
                 log::notice("Background AOF rewrite terminated with success");
                 log::notice("Background AOF rewrite finished successfully");
             }
             // As Redis: a rewrite that was stopped on purpose is no failure.
             Err(SaveError::GivenUp) => log::warning("Background AOF rewrite terminated by signal 10"),
-            Err(_) => {
-                aof.rewrite_failed();
-                log::warning("Background AOF rewrite terminated with error");
-            }
+            Err(_) => log::warning("Background AOF rewrite terminated with error"),
         }
+        let mut rdb = self.node.persistence.rdb();
+        let mut aof = self.node.persistence.aof();
+        match result {
+            Ok(()) => (aof.last_failed, aof.consecutive_failures) = (false, 0),
+            Err(SaveError::GivenUp) => {}
+            Err(_) => aof.rewrite_failed(),
+        }
+        aof.rewrites += 1;
+        aof.last_duration_s = rdb.has_ended();
+        aof.last_try_ms = clock::wall_ms();
     }
 
     fn settle(&self, saving: Saving, changes: u64, result: &Result<(), SaveError>) {
@@ -157,35 +153,37 @@ impl Coordinator {
             }
             Err(error) => log::warning(&error.to_string()),
         }
+        // What became of it is known before it counts as ended: whoever sees the end may ask for the outcome.
+        match (saving, result) {
+            (Saving::Background, Ok(_)) => {
+                log::notice("Background saving terminated with success");
+                persistence.rdb_failed.store(false, Ordering::Relaxed);
+            }
+            // As Redis: a save that was stopped on purpose is no failure.
+            (Saving::Background, Err(SaveError::GivenUp)) => log::warning("Background saving terminated by signal 10"),
+            (Saving::Background, Err(_)) => {
+                log::warning("Background saving error");
+                persistence.rdb_failed.store(true, Ordering::Relaxed);
+            }
+            // As Redis: the status is about background saves, which another that works puts right and one that fails leaves.
+            _ => drop(persistence.rdb_failed.fetch_and(result.is_err(), Ordering::Relaxed)),
+        }
         {
             let mut rdb = persistence.rdb();
-            rdb.pieces = None;
-            if let (Some(running), Saving::Background) = (rdb.running.take(), saving) {
-                rdb.last_duration_s = running.began.elapsed().as_secs() as i64;
+            let seconds = rdb.has_ended();
+            if matches!(saving, Saving::Background) {
+                rdb.last_duration_s = seconds;
             }
         }
         match saving {
-            Saving::Background => {
-                match result {
-                    Ok(_) => log::notice("Background saving terminated with success"),
-                    Err(SaveError::GivenUp) => log::warning("Background saving terminated by signal 10"),
-                    Err(_) => log::warning("Background saving error"),
-                }
-                // As Redis: a save that was stopped on purpose is no failure.
-                if !matches!(result, Err(SaveError::GivenUp)) {
-                    persistence.rdb_failed.store(result.is_err(), Ordering::Relaxed);
-                }
-            }
             Saving::Foreground(to) => {
                 let reply = if result.is_ok() { b"+OK\r\n".to_vec() } else { b"-ERR\r\n".to_vec() };
-                // As Redis: the status is about background saves, which one that works puts right and one that fails leaves.
-                persistence.rdb_failed.fetch_and(result.is_err(), Ordering::Relaxed);
                 self.to_cores.tell(to.core, ToCore::Reply { to, reply });
             }
             Saving::Reload(reload) if result.is_ok() => self.reload(reload),
             Saving::Reload(reload) => self.reopen(reload.asker, b"-ERR\r\n"),
             Saving::Shutdown => self.node.shutdown.saved(result.is_ok(), &self.to_cores),
-            Saving::Rewrite { .. } => {}
+            Saving::Background | Saving::Rewrite { .. } => {}
         }
     }
 }

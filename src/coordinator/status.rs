@@ -123,6 +123,14 @@ pub struct AofStatus {
     pub base_bytes: u64,
 }
 
+impl RdbStatus {
+    /// The save under way is over: the next may begin. How long it has taken, seconds.
+    pub fn has_ended(&mut self) -> i64 {
+        self.pieces = None;
+        self.running.take().map_or(-1, |running| running.began.elapsed().as_secs() as i64)
+    }
+}
+
 impl AofStatus {
     pub fn rewrite_failed(&mut self) {
         self.last_failed = true;
