@@ -4,6 +4,7 @@
 //! waits behind a request. Messages are collected during a turn and flushed at its end; what does not fit stays with the
 //! sender, which then takes no new work for that target. A core is woken only if it has said that it sleeps.
 
+use super::apart::Share;
 use super::log::LoggedOperation;
 use super::route::KeyHint;
 use crate::commands::Part;
@@ -157,6 +158,8 @@ pub struct LockRequest {
     /// Age: the smaller, the older.
     pub ticket: u64,
     pub scope: Scope,
+    /// The entries of the keys are wanted, too; otherwise they stay where they are.
+    pub lends: bool,
     /// Also say whether a watched key of this client has changed.
     pub check_watch: Option<ClientId>,
 }
@@ -165,7 +168,7 @@ pub struct LockRequest {
 pub struct Grant {
     pub operation: OperationId,
     pub shard_id: usize,
-    /// Entries of the locked keys that exist, with their databases.
+    /// Entries of the locked keys that exist, with their databases, if they are lent.
     pub entries: Vec<(usize, OwnedEntry)>,
     pub shard: Option<Box<Shard>>,
     pub watch_broken: bool,
@@ -176,6 +179,8 @@ pub struct Release {
     pub ticket: u64,
     pub scope: Scope,
     pub entries: Vec<(usize, OwnedEntry)>,
+    /// What the shard is to run itself before it unlocks the keys.
+    pub share: Option<Share>,
     /// Keys that were changed, with their databases, in the order of their first change.
     pub changed: Vec<(usize, Box<[u8]>)>,
     pub shard: Option<Box<Shard>>,
@@ -199,6 +204,7 @@ impl Release {
             ticket,
             scope,
             entries: Vec::new(),
+            share: None,
             changed: Vec::new(),
             shard: None,
             unwatch: None,
