@@ -78,6 +78,8 @@ pub struct Batch {
     bytes: Vec<u8>,
     ranges: Vec<(u32, u32)>,
     pub items: Vec<Item>,
+    /// The memory of earlier replies, back to whoever writes the next ones.
+    pub spent: Option<Box<Replies>>,
 }
 
 /// What a sender says about a command; see [`Item`].
@@ -122,7 +124,7 @@ impl Batch {
     }
 }
 
-/// Capacity above which a batch's memory is not kept for the next.
+/// Capacity above which a batch's memory, or that of its replies, is not kept for the next.
 const SPARE_BYTES_MAX: usize = 1 << 20;
 
 /// Replies to commands of one batch.
@@ -134,10 +136,25 @@ pub struct Replies {
     pub spent: Option<Box<Batch>>,
 }
 
+impl Replies {
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.items.clear();
+        if self.bytes.capacity() > SPARE_BYTES_MAX {
+            *self = Replies::default();
+        }
+    }
+}
+
 pub struct ReplyItem {
     pub origin: Origin,
     /// End of the reply in `bytes`; it begins where the one before ends.
     pub end: u32,
+    pub news: Option<Box<News>>,
+}
+
+/// What is to be said of few commands, beside their reply.
+pub struct News {
     /// The client waits; there is no reply yet.
     pub waits: Option<(Wait, Arc<AtomicBool>)>,
     /// The command was slow: its entry for the slow log of the client's core.
@@ -314,6 +331,8 @@ struct Peer {
     answers_in: Option<rtrb::Consumer<Answer>>,
     batch: Box<Batch>,
     spare: Option<Box<Batch>>,
+    /// Memory of replies from there, to be given back with the next batch.
+    spent: Option<Box<Replies>>,
 }
 
 /// A bounded queue's sending end, and what did not fit.
@@ -376,6 +395,7 @@ impl Peer {
             answers_in: None,
             batch: Box::default(),
             spare: None,
+            spent: None,
         }
     }
 }
@@ -416,11 +436,18 @@ impl Mesh {
         self.peers[target].spare = Some(batch);
     }
 
+    /// Gives the memory of replies that have been taken back to core `from`.
+    pub fn give_back(&mut self, from: usize, mut replies: Box<Replies>) {
+        replies.clear();
+        self.peers[from].spent = Some(replies);
+    }
+
     fn end_batch(&mut self, target: usize) {
         let peer = &mut self.peers[target];
         if !peer.batch.items.is_empty() {
             let next = peer.spare.take().unwrap_or_default();
-            let batch = std::mem::replace(&mut peer.batch, next);
+            let mut batch = std::mem::replace(&mut peer.batch, next);
+            batch.spent = peer.spent.take();
             peer.requests.push(Request::Batch(batch));
         }
     }
