@@ -7,8 +7,9 @@
 //! ticket (wait-die): waits go from older to younger only, so there is no cycle, and the oldest always gets through. A wait that
 //! would turn round, because an older operation is granted first or lines up, ends in a refusal too ([`Locks::reconsider`]).
 //!
-//! Lent keys are not in the shard's tables. Commands that need one are parked and run, in order, when it is back, before any
-//! waiting operation is granted. A command that shares a key with a parked one is parked too, so per-key order holds.
+//! Lent keys are not in the shard's tables. (Where each shard runs its own part of an operation they stay there, untouched: see
+//! [`apart`](super::apart).) Commands that need one are parked and run, in order, when it is back, before any waiting operation is
+//! granted. A command that shares a key with a parked one is parked too, so per-key order holds.
 
 use super::mesh::{Grant, Item, Job, LockRequest, OperationId, Release, Scope};
 use hashbrown::HashMap;
@@ -137,16 +138,20 @@ impl Locks {
                 lent = shard_slot.take();
             }
             Scope::Keys { keys, db } => {
-                let dbs = db.map_or(0..shard.dbs.len(), |db| db..db + 1);
-                entries.reserve(keys.len());
-                let placed: Vec<Key<'_>> = keys.iter().map(|key| shard.hasher.key(key)).collect();
-                dbs.clone().for_each(|db| shard.dbs[db].prefetch_all(placed.iter()));
-                for key in &placed {
-                    for db in dbs.clone() {
-                        entries.extend(shard.dbs[db].take(key).map(|entry| (db, entry)));
+                for key in keys.iter() {
+                    let before = self.held.insert(key.clone(), request.ticket);
+                    debug_assert!(before.is_none(), "a key is locked once");
+                }
+                if request.lends {
+                    let dbs = db.map_or(0..shard.dbs.len(), |db| db..db + 1);
+                    entries.reserve(keys.len());
+                    let placed: Vec<Key<'_>> = keys.iter().map(|key| shard.hasher.key(key)).collect();
+                    dbs.clone().for_each(|db| shard.dbs[db].prefetch_all(placed.iter()));
+                    for key in &placed {
+                        for db in dbs.clone() {
+                            entries.extend(shard.dbs[db].take(key).map(|entry| (db, entry)));
+                        }
                     }
-                    let before = self.held.insert(key.bytes.into(), request.ticket);
-                    debug_assert!(before.is_none(), "a key is lent once");
                 }
             }
         }

@@ -20,7 +20,7 @@ use crate::core::log::{Completed, LogOperation, Segment};
 use crate::observe::log;
 use crate::persistence::spanning::{Operation, OperationId, SegmentSeq};
 use kvshard::keyspace::ClientId;
-use kvshard::{Effects, Flags, Shard};
+use kvshard::{Args, Effects, Flags, Shard};
 use std::sync::atomic::Ordering;
 
 /// A rewrite that failed is not tried again by itself before so many milliseconds have passed.
@@ -54,6 +54,11 @@ impl BlockLog {
 
     pub fn end(&mut self) {
         self.parts.iter_mut().for_each(Effects::end);
+    }
+
+    /// Adds a command that a shard runs by itself.
+    pub fn push(&mut self, shard: usize, db: usize, args: Args<'_>) {
+        self.parts[shard].push(db, None, args.iter());
     }
 
     /// Takes the effects of the command that has just run on lent entries.

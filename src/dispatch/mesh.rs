@@ -4,6 +4,7 @@
 //! waits behind a request. Messages are collected during a turn and flushed at its end; what does not fit stays with the
 //! sender, which then takes no new work for that target. A core is woken only if it has said that it sleeps.
 
+use super::apart::Share;
 use super::log::LoggedOperation;
 use super::route::KeyHint;
 use crate::commands::Part;
@@ -77,6 +78,8 @@ pub struct Batch {
     bytes: Vec<u8>,
     ranges: Vec<(u32, u32)>,
     pub items: Vec<Item>,
+    /// The memory of earlier replies, back to whoever writes the next ones.
+    pub spent: Option<Box<Replies>>,
 }
 
 /// What a sender says about a command; see [`Item`].
@@ -121,7 +124,7 @@ impl Batch {
     }
 }
 
-/// Capacity above which a batch's memory is not kept for the next.
+/// Capacity above which a batch's memory, or that of its replies, is not kept for the next.
 const SPARE_BYTES_MAX: usize = 1 << 20;
 
 /// Replies to commands of one batch.
@@ -133,10 +136,25 @@ pub struct Replies {
     pub spent: Option<Box<Batch>>,
 }
 
+impl Replies {
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.items.clear();
+        if self.bytes.capacity() > SPARE_BYTES_MAX {
+            *self = Replies::default();
+        }
+    }
+}
+
 pub struct ReplyItem {
     pub origin: Origin,
     /// End of the reply in `bytes`; it begins where the one before ends.
     pub end: u32,
+    pub news: Option<Box<News>>,
+}
+
+/// What is to be said of few commands, beside their reply.
+pub struct News {
     /// The client waits; there is no reply yet.
     pub waits: Option<(Wait, Arc<AtomicBool>)>,
     /// The command was slow: its entry for the slow log of the client's core.
@@ -157,6 +175,8 @@ pub struct LockRequest {
     /// Age: the smaller, the older.
     pub ticket: u64,
     pub scope: Scope,
+    /// The entries of the keys are wanted, too; otherwise they stay where they are.
+    pub lends: bool,
     /// Also say whether a watched key of this client has changed.
     pub check_watch: Option<ClientId>,
 }
@@ -165,7 +185,7 @@ pub struct LockRequest {
 pub struct Grant {
     pub operation: OperationId,
     pub shard_id: usize,
-    /// Entries of the locked keys that exist, with their databases.
+    /// Entries of the locked keys that exist, with their databases, if they are lent.
     pub entries: Vec<(usize, OwnedEntry)>,
     pub shard: Option<Box<Shard>>,
     pub watch_broken: bool,
@@ -176,6 +196,8 @@ pub struct Release {
     pub ticket: u64,
     pub scope: Scope,
     pub entries: Vec<(usize, OwnedEntry)>,
+    /// What the shard is to run itself before it unlocks the keys.
+    pub share: Option<Share>,
     /// Keys that were changed, with their databases, in the order of their first change.
     pub changed: Vec<(usize, Box<[u8]>)>,
     pub shard: Option<Box<Shard>>,
@@ -199,6 +221,7 @@ impl Release {
             ticket,
             scope,
             entries: Vec::new(),
+            share: None,
             changed: Vec::new(),
             shard: None,
             unwatch: None,
@@ -308,6 +331,8 @@ struct Peer {
     answers_in: Option<rtrb::Consumer<Answer>>,
     batch: Box<Batch>,
     spare: Option<Box<Batch>>,
+    /// Memory of replies from there, to be given back with the next batch.
+    spent: Option<Box<Replies>>,
 }
 
 /// A bounded queue's sending end, and what did not fit.
@@ -370,6 +395,7 @@ impl Peer {
             answers_in: None,
             batch: Box::default(),
             spare: None,
+            spent: None,
         }
     }
 }
@@ -410,11 +436,18 @@ impl Mesh {
         self.peers[target].spare = Some(batch);
     }
 
+    /// Gives the memory of replies that have been taken back to core `from`.
+    pub fn give_back(&mut self, from: usize, mut replies: Box<Replies>) {
+        replies.clear();
+        self.peers[from].spent = Some(replies);
+    }
+
     fn end_batch(&mut self, target: usize) {
         let peer = &mut self.peers[target];
         if !peer.batch.items.is_empty() {
             let next = peer.spare.take().unwrap_or_default();
-            let batch = std::mem::replace(&mut peer.batch, next);
+            let mut batch = std::mem::replace(&mut peer.batch, next);
+            batch.spent = peer.spent.take();
             peer.requests.push(Request::Batch(batch));
         }
     }

@@ -3,6 +3,7 @@
 //! [`Engine`] is one core's whole life without the kernel: the reactor hands it bytes, completions and time, and performs what
 //! it leaves in its lists (output to send, connections to close, cores to wake).
 
+pub mod apart;
 pub mod block;
 pub mod gate;
 pub mod gather;

@@ -4,6 +4,7 @@
 //! it runs on its own core as if there were one shard: the lent entries are put into the `scratch` shard and the ordinary
 //! handlers run on that. Then every entry goes back to its owner with the news of what changed. Ownership of the entries moves
 //! with the messages, so no core ever sees another's memory in use. See `locks` for why this neither deadlocks nor starves.
+//! Commands that do the same to each key by itself need no such gathering: see [`apart`](super::apart).
 //!
 //! Strict serializability: every key is locked from before the first read to after the last write of the operation (two-phase
 //! locking), and a reply is written only after the locks were held together; so the moment when all are held is the operation's
@@ -12,6 +13,7 @@
 //! Jobs on several cores that need no keys (INFO, CLIENT LIST, PUBLISH …) are operations too: see [`gather`](super::gather).
 
 use super::Engine;
+use super::apart::Share;
 use super::gather::Gathering;
 use super::locks::Decision;
 use super::log::BlockLog;
@@ -64,10 +66,10 @@ pub struct Committing {
 
 /// Work on keys of several shards.
 pub struct Spanning {
-    caller: Caller,
-    ticket: u64,
+    pub(super) caller: Caller,
+    pub(super) ticket: u64,
     /// What is needed of which shard.
-    needs: Vec<(usize, Scope)>,
+    pub(super) needs: Vec<(usize, Scope)>,
     grants: Vec<Grant>,
     answers_due: usize,
     refused: bool,
@@ -97,6 +99,8 @@ pub struct Block {
     pub out: Vec<u8>,
     pub wait: Option<Wait>,
     pub place: Workplace,
+    /// The shards run the only command each by itself, and lend nothing: their shares, in the order of the shards needed.
+    pub apart: Option<Vec<Share>>,
     /// Done first, once all shards are here.
     pub on_all_shards: Option<OnAllShards>,
     /// The shards stay claimed when they are given back; see [`OnAllShards`].
@@ -157,6 +161,9 @@ impl Engine {
 
     /// Begins one command whose keys are on several shards, or that needs all of them.
     pub(super) fn begin_spanning(&mut self, index: usize, command: &'static Registered, args: Args<'_>, all: bool) {
+        if !all && self.begin_apart(index, command, args) {
+            return;
+        }
         let db = self.core.connections[index].db;
         if all && self.needs_new_segments(command) {
             let block = Block::new(vec![(command, args.to_buf())], false);
@@ -257,18 +264,18 @@ impl Engine {
         let Some(spanning) = self.operations.spanning(id) else { return };
         spanning.answers_due = spanning.needs.len();
         spanning.refused = false;
-        let (ticket, check_watch) = (spanning.ticket, spanning.check_watch);
+        let (ticket, check_watch, lends) = (spanning.ticket, spanning.check_watch, spanning.block.apart.is_none());
         let needs = spanning.needs.clone();
         // Remote shards first: their answers travel while this core's own shard is asked.
         let own = self.core.id;
         for (shard, scope) in needs.iter().filter(|(shard, _)| *shard != own) {
-            let request = LockRequest { from: id, ticket, scope: scope.clone(), check_watch };
+            let request = LockRequest { from: id, ticket, scope: scope.clone(), lends, check_watch };
             self.hops_outstanding += 1;
             self.mesh.request(*shard, Request::Lock(Box::new(request)));
         }
         for (_, scope) in needs.into_iter().filter(|(shard, _)| *shard == own) {
             self.hops_outstanding += 1;
-            self.lock(LockRequest { from: id, ticket, scope, check_watch });
+            self.lock(LockRequest { from: id, ticket, scope, lends, check_watch });
         }
     }
 
@@ -326,6 +333,9 @@ impl Engine {
             }
             self.operations.retries.push(id);
             return;
+        }
+        if spanning.block.apart.is_some() {
+            return self.end_apart(id);
         }
         self.run_spanning(id);
     }
@@ -509,13 +519,7 @@ impl Engine {
         }
         let logged = block.log.take().and_then(|log| self.logged(log)).map(Arc::new);
         let answers = alive && !waits && (!retry || !block.out.is_empty());
-        let confirms = answers && self.is_logging() && self.core.config.appendfsync == AppendFsync::Always;
-        let confirm = confirms.then(|| {
-            let out = std::mem::take(&mut block.out);
-            let committing = Committing { caller, due: needs.len(), out, retry };
-            self.operations.add(self.core.id, Operation::Committing(Box::new(committing)))
-        });
-        self.hops_outstanding += if confirms { needs.len() } else { 0 };
+        let confirm = if answers { self.commit(caller, retry, &mut block.out, needs.len()) } else { None };
         match std::mem::replace(&mut block.place, Workplace::Own) {
             Workplace::Shards(shards) => {
                 let mut switches = block.segments.map(|segments| {
@@ -564,9 +568,20 @@ impl Engine {
             }
             Workplace::Own => unreachable!("an operation has a workplace once it runs"),
         }
-        if answers && !confirms {
+        if answers && confirm.is_none() {
             self.answer_caller(caller, retry, &block.out);
         }
+    }
+
+    /// An operation that has ended is to be answered with `out` when so many shards have confirmed that it is durable. `None`: nobody
+    /// has to wait for that.
+    pub(super) fn commit(&mut self, caller: Caller, retry: bool, out: &mut Vec<u8>, due: usize) -> Option<OperationId> {
+        if !self.is_logging() || self.core.config.appendfsync != AppendFsync::Always {
+            return None;
+        }
+        self.hops_outstanding += due;
+        let committing = Committing { caller, due, out: std::mem::take(out), retry };
+        Some(self.operations.add(self.core.id, Operation::Committing(Box::new(committing))))
     }
 
     /// One of its shards says that an operation's part is durable; when all have, its client is answered.
@@ -635,7 +650,7 @@ impl Engine {
         Release { entries, changed, unwatch, wait, ..Release::new(ticket, scope) }
     }
 
-    fn send_release(&mut self, shard_id: usize, release: Release) {
+    pub(super) fn send_release(&mut self, shard_id: usize, release: Release) {
         if shard_id == self.core.id {
             self.release(release);
         } else {
@@ -660,14 +675,19 @@ impl Engine {
                 self.publish_events();
             }
         }
-        let Some(shard) = &mut self.core.shard else {
+        if self.core.shard.is_none() {
             // An operation that held no key here has not kept others from claiming the shard.
             debug_assert!(matches!(&release.scope, Scope::Keys { keys, .. } if keys.is_empty()));
             if let Some(client) = release.unwatch {
                 self.with_shard_or_later(move |shard| shard.watch.unwatch(client));
             }
             return;
-        };
+        }
+        if let Some(share) = release.share.take() {
+            let nanos = self.run_share(&share);
+            self.core.counters.took(share.command.index, nanos);
+        }
+        let shard = self.core.shard.as_mut().expect("a shard with locked keys is in place");
         for (db, entry) in release.entries.drain(..) {
             shard.install(db, entry);
         }
@@ -697,6 +717,7 @@ impl Block {
             out: Vec::new(),
             wait: None,
             place: Workplace::Own,
+            apart: None,
             on_all_shards: None,
             freeze: None,
             segments: None,

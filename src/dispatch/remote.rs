@@ -2,7 +2,7 @@
 
 use super::Engine;
 use super::locks::Parked;
-use super::mesh::{Answer, Batch, Item, Origin, Replies, ReplyItem, Request};
+use super::mesh::{Answer, Batch, Item, News, Origin, Replies, ReplyItem, Request};
 use super::{gate, loading, route};
 use crate::commands::registry::{Plan, Run};
 use crate::core::connection::Stall;
@@ -83,8 +83,9 @@ impl Engine {
         self.locks.park(Parked::Job { operation: nobody, position: 0, job });
     }
 
-    fn run_batch(&mut self, from: usize, batch: Box<Batch>) {
-        let mut replies = Box::new(Replies::default());
+    fn run_batch(&mut self, from: usize, mut batch: Box<Batch>) {
+        let mut replies = batch.spent.take().unwrap_or_default();
+        replies.items.reserve(batch.items.len());
         self.fetch_batch_ahead(&batch);
         self.last_stamp = self.clock.nanos();
         for item in &batch.items {
@@ -128,7 +129,7 @@ impl Engine {
             kvshard::Reply::new(&mut replies.bytes, item.resp3).error_text(gate::OUT_OF_MEMORY);
             self.core.counters.commands[item.command.index].rejected += 1;
             self.core.counters.error_reply(&replies.bytes[start..]);
-            replies.items.push(ReplyItem { origin: item.origin, end: replies.bytes.len() as u32, waits: None, slow: None });
+            replies.items.push(ReplyItem { origin: item.origin, end: replies.bytes.len() as u32, news: None });
             return;
         }
         let request = shard::Request {
@@ -154,9 +155,9 @@ impl Engine {
             }
         }
         let waits = outcome.wait.map(|wait| (wait, self.add_waiter(item, args, wait)));
-        replies.items.push(ReplyItem { origin: item.origin, end: replies.bytes.len() as u32, waits, slow: None });
         let slow = self.settle(item.command, args, &outcome);
-        replies.items.last_mut().expect("just pushed").slow = slow;
+        let news = (waits.is_some() || slow.is_some()).then(|| Box::new(News { waits, slow }));
+        replies.items.push(ReplyItem { origin: item.origin, end: replies.bytes.len() as u32, news });
     }
 
     /// The client of another core (or of this one, by way of a parked command) waits for keys of this shard alone.
@@ -189,7 +190,7 @@ impl Engine {
                     self.last_stamp = self.clock.nanos();
                     self.run_item(&item, args.args(), &mut replies);
                     if usize::from(item.origin.core) == self.core.id {
-                        self.take_replies(*replies);
+                        self.take_replies(&mut replies);
                     } else {
                         self.answer_when_durable(usize::from(item.origin.core), Answer::Replies(replies));
                     }
@@ -226,7 +227,8 @@ impl Engine {
                 if let Some(batch) = replies.spent.take() {
                     self.mesh.reuse(from, batch);
                 }
-                self.take_replies(*replies);
+                self.take_replies(&mut replies);
+                self.mesh.give_back(from, replies);
             }
             Answer::Granted(grant) => self.granted(*grant),
             Answer::Refused { operation } => self.refused(operation),
@@ -237,20 +239,21 @@ impl Engine {
         }
     }
 
-    fn take_replies(&mut self, replies: Replies) {
+    fn take_replies(&mut self, replies: &mut Replies) {
         let mut start = 0;
-        for item in replies.items {
+        for item in replies.items.drain(..) {
             let reply = &replies.bytes[start..item.end as usize];
             start = item.end as usize;
             self.hops_outstanding = self.hops_outstanding.saturating_sub(1);
             let Origin { index, generation, place, .. } = item.origin;
             let index = index as usize;
             let alive = self.core.connections.get(index).is_some_and(|c| c.generation == generation);
-            if let Some(entry) = item.slow {
+            let (waits, slow) = item.news.map_or((None, None), |news| (news.waits, news.slow));
+            if let Some(entry) = slow {
                 self.keep_slow(*entry, alive.then_some(index));
             }
             let Some(connection) = self.core.connections.get_mut(index).filter(|_| alive) else { continue };
-            if let Some((wait, claimed)) = item.waits {
+            if let Some((wait, claimed)) = waits {
                 if connection.stall != Stall::AwaitingBlock(place) {
                     continue;
                 }

@@ -127,7 +127,9 @@ impl Runtime {
         if busy || self.engine.mesh.has_backlog() {
             return self.ring.submit_and_wait(Some(Duration::ZERO));
         }
-        if self.engine.hops_outstanding > 0 {
+        let wanted = self.coalescer.wanted(self.engine.clock.nanos(), clock::thread_cpu_nanos);
+        // A busy core has more to wait for than the answers of others, and no time to spend on looking.
+        if self.engine.hops_outstanding > 0 && wanted == 1 {
             // Answers are likely within microseconds: submit what there is, then look for a while.
             self.ring.submit_and_wait(Some(Duration::ZERO))?;
             let until = self.engine.clock.nanos() + LOOK_NANOS;
@@ -141,7 +143,6 @@ impl Runtime {
         if !self.engine.mesh.sleep() {
             return self.ring.submit_and_wait(Some(Duration::ZERO));
         }
-        let wanted = self.coalescer.wanted(self.engine.clock.nanos(), clock::thread_cpu_nanos);
         // Clients wait for the disk: its answer is to be heard at once.
         let wanted = if self.engine.core.log.writes_through() { 1 } else { wanted };
         let timeout = self.engine.sleep();

@@ -46,7 +46,7 @@ impl<'a> Args<'a> {
         Args { bytes: self.bytes, ranges: self.ranges.get(start..end).unwrap_or_default() }
     }
 
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &'a [u8]> + ExactSizeIterator + use<'a> {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &'a [u8]> + ExactSizeIterator + Clone + use<'a> {
         let bytes = self.bytes;
         self.ranges.iter().map(move |&(start, end)| &bytes[start as usize..end as usize])
     }
@@ -58,11 +58,7 @@ impl<'a> Args<'a> {
 
     /// An owned copy, for commands that outlive the buffer they came in (queued, blocked, sent to another core).
     pub fn to_buf(&self) -> ArgsBuf {
-        let mut buf = ArgsBuf::default();
-        for arg in self.iter() {
-            buf.push(arg);
-        }
-        buf
+        ArgsBuf::of(self.iter())
     }
 }
 
@@ -89,10 +85,13 @@ impl ArgsBuf {
     }
 
     pub fn from_slices(args: &[&[u8]]) -> Self {
-        let mut buf = ArgsBuf::default();
-        for arg in args {
-            buf.push(arg);
-        }
+        Self::of(args.iter().copied())
+    }
+
+    fn of<'a>(args: impl ExactSizeIterator<Item = &'a [u8]> + Clone) -> Self {
+        let bytes = args.clone().map(<[u8]>::len).sum();
+        let mut buf = ArgsBuf { bytes: Vec::with_capacity(bytes), ranges: Vec::with_capacity(args.len()) };
+        args.for_each(|arg| buf.push(arg));
         buf
     }
 

@@ -35,6 +35,9 @@ pub struct Spec {
     pub spans_databases: bool,
     /// What becomes of the effect when the command's keys are on several shards.
     pub split: Split,
+    /// Several shards may each run the command with their own keys, divided as `split` says: what it does to a key depends on no
+    /// other key and on nothing that was there, it cannot fail, and it answers OK.
+    pub apart: bool,
     /// For commands whose further keys follow from the data (SORT's patterns).
     pub dynamic_keys: Option<DynamicKeys>,
     /// Whether the argument at this position is to be kept out of logs and MONITOR.
@@ -65,6 +68,7 @@ impl Spec {
         route: Route::Keys,
         spans_databases: false,
         split: Split::Values,
+        apart: false,
         dynamic_keys: None,
         is_secret: None,
         args: &[],
@@ -121,7 +125,8 @@ pub type FindKeysBy = fn(Args<'_>, &mut Vec<KeyUse>) -> Result<(), InvalidKeys>;
 /// Which shards a command needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Route {
-    /// The shards of its keys. One shard: it runs there. Several: the keys are gathered to one core, under locks.
+    /// The shards of its keys. One shard: it runs there. Several: the keys are gathered to one core, under locks, or each shard
+    /// runs its part ([`Spec::apart`]).
     Keys,
     /// Every shard takes part, each with all it has; the merge says how the parts' replies become one.
     AllShards(Merge),

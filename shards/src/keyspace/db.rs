@@ -5,7 +5,7 @@
 
 use super::cut::{Cut, CutForm};
 use super::entry::{Entry, NewValue, OwnedEntry, Value, ValueMut};
-use super::slot::SlotId;
+use super::slot::{SLOTS, SlotId};
 use crate::random::Random;
 use crate::table::{Cursor, Place, Table};
 use ahash::RandomState;
@@ -23,16 +23,19 @@ pub struct Key<'a> {
 pub struct KeyHasher {
     state: RandomState,
     shards: u16,
+    /// 2^32 divided by the shards, rounded up: spares the division that every key would need twice.
+    reciprocal: u64,
     /// Left shift that brings the slot's number within its shard to the top of a position.
     slot_shift: u32,
 }
 
 impl KeyHasher {
     pub fn new(seeds: [u64; 4], shards: u16) -> Self {
-        let local_slots = u32::from(super::slot::SLOTS).div_ceil(u32::from(shards));
+        let local_slots = u32::from(SLOTS).div_ceil(u32::from(shards));
         KeyHasher {
             state: RandomState::with_seeds(seeds[0], seeds[1], seeds[2], seeds[3]),
             shards,
+            reciprocal: (1u64 << 32).div_ceil(u64::from(shards)),
             slot_shift: 64 - local_slots.next_power_of_two().trailing_zeros(),
         }
     }
@@ -47,9 +50,18 @@ impl KeyHasher {
         Key { bytes, slot, place: Place::of_key(self.slot_position(slot), self.state.hash_one(bytes)) }
     }
 
+    /// The slot's number within its shard. Exact: the reciprocal is too large by less than 1, so the product by less than 2^14,
+    /// while a quotient is short of the next whole number by a 2^14th at least, which is 2^18 here.
+    #[inline]
+    fn number_in_shard(&self, slot: SlotId) -> u64 {
+        const _: () = assert!(SLOTS <= 1 << 14);
+        (u64::from(slot.0) * self.reciprocal) >> 32
+    }
+
     /// Position of the first key of `slot` in the tables of the shard that owns it.
+    #[inline]
     fn slot_position(&self, slot: SlotId) -> u64 {
-        (u64::from(slot.0) / u64::from(self.shards)).checked_shl(self.slot_shift).unwrap_or(0)
+        self.number_in_shard(slot).checked_shl(self.slot_shift).unwrap_or(0)
     }
 
     /// The first and the last position of a slot's keys.
@@ -58,8 +70,9 @@ impl KeyHasher {
         (first, first | ((1u64 << self.slot_shift.min(63)) - 1))
     }
 
+    #[inline]
     pub fn shard_of(&self, slot: SlotId) -> usize {
-        usize::from(slot.shard(self.shards))
+        usize::from(slot.0 - self.number_in_shard(slot) as u16 * self.shards)
     }
 
     pub fn shards(&self) -> u16 {
@@ -443,6 +456,17 @@ mod tests {
 
     fn name(i: u32) -> Vec<u8> {
         format!("key:{i}").into_bytes()
+    }
+
+    #[test]
+    fn a_slot_s_shard_and_number_are_its_remainder_and_quotient() {
+        for shards in (1..=70).chain([127, 128, 255, 4095, 5461, 8191, 8192, 8193, 16383, 16384]) {
+            let hasher = KeyHasher::new([1, 2, 3, 4], shards);
+            for slot in (0..SLOTS).map(SlotId) {
+                assert_eq!(hasher.shard_of(slot), usize::from(slot.shard(shards)), "slot {slot:?} of {shards} shards");
+                assert_eq!(hasher.number_in_shard(slot), u64::from(slot.0 / shards), "slot {slot:?} of {shards} shards");
+            }
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! The size is rounded up to 8 bytes. All unsafe code of the keyspace is here: an entry is reached by a pointer that the
 //! table stores, and [`OwnedEntry`] is the one owner of the allocation while it is outside a table.
 
+use crate::table;
 use crate::value::{Hash, List, Object, Set, SortedSet};
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
@@ -122,9 +123,10 @@ impl Shape {
 }
 
 impl Entry {
-    /// The word a table stores; bit 0 says whether the entry has an expiry.
+    /// The word a table stores; bit 0 says whether the entry has an expiry, bit 1 whether it is long (an entry keeps its size).
     pub fn to_payload(self) -> u64 {
-        self.0.as_ptr() as u64 | u64::from(self.has_expiry())
+        let start = self.0.as_ptr();
+        start as u64 | u64::from(self.has_expiry()) | table::long_bit(start, self.shape().size())
     }
 
     /// # Safety

@@ -20,12 +20,33 @@ impl SlotId {
     }
 }
 
+/// Keys up to this length are looked through without a call.
+const SHORT_KEY: usize = 64;
+
+#[inline]
 fn hash_tag(key: &[u8]) -> &[u8] {
+    if key.len() <= SHORT_KEY && !has_brace(key) {
+        return key;
+    }
     let Some(open) = memchr::memchr(b'{', key) else { return key };
     match memchr::memchr(b'}', &key[open + 1..]) {
         Some(len) if len > 0 => &key[open + 1..open + 1 + len],
         _ => key,
     }
+}
+
+/// Whether a byte of the key is `{`, eight bytes a step.
+#[inline]
+fn has_brace(key: &[u8]) -> bool {
+    const EACH: u64 = u64::MAX / 255;
+    let mut chunks = key.chunks_exact(8);
+    let in_word = chunks.any(|chunk| {
+        let word = chunk.iter().rev().fold(0u64, |word, &byte| word << 8 | u64::from(byte));
+        // A byte that is zero now was the brace; only such a byte borrows at its top bit.
+        let zeroed = word ^ (EACH * u64::from(b'{'));
+        zeroed.wrapping_sub(EACH) & !zeroed & (EACH << 7) != 0
+    });
+    in_word || chunks.remainder().contains(&b'{')
 }
 
 /// CRC16/XMODEM (polynomial 0x1021, as the cluster specification gives it), eight bytes a step.
@@ -104,5 +125,14 @@ mod tests {
         assert_eq!(hash_tag(b"foo{{bar}}zap"), b"{bar");
         assert_eq!(hash_tag(b"foo{bar}{zap}"), b"bar");
         assert_eq!(hash_tag(b"foo{bar"), b"foo{bar");
+        for len in 0..80 {
+            for brace in 0..=len {
+                let mut key: Vec<u8> = (0..len).map(|at| if at % 3 == 0 { b'z' } else { 0xFB }).collect();
+                assert_eq!(hash_tag(&key), key, "no brace in {len} bytes");
+                key.insert(brace, b'{');
+                key.extend_from_slice(b"tag}");
+                assert_eq!(hash_tag(&key), &key[brace + 1..key.len() - 1], "a brace at {brace} of {len}");
+            }
+        }
     }
 }

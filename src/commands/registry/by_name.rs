@@ -15,18 +15,30 @@ pub struct ByName {
 #[derive(Clone)]
 struct Slot {
     head: u64,
+    /// No other name of this length has this head.
+    is_told_by_head: bool,
     name: Box<[u8]>,
     command: &'static Registered,
 }
 
-/// The first eight bytes with letters in lower case, and the length on top. Bytes that are no letters may fall together with
-/// others; the whole name is compared afterwards.
+/// Up to eight bytes, for a longer word the first eight, with letters in lower case, and the length on top. Read as two or three
+/// pieces that overlap, so that no loop and no call is needed. Bytes that are no letters may fall together with others.
 #[inline]
 fn head(word: &[u8]) -> u64 {
-    let mut bytes = [0u8; 8];
-    let len = word.len().min(8);
-    bytes[..len].copy_from_slice(&word[..len]);
-    (u64::from_le_bytes(bytes) | 0x2020_2020_2020_2020) ^ (word.len() as u64) << 56
+    let bytes = match (word.first_chunk(), word.first_chunk(), word.last_chunk()) {
+        (Some(first), ..) => u64::from_le_bytes(*first),
+        (None, Some(first), Some(last)) => u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32,
+        _ => match *word {
+            [] => 0,
+            [first, ..] => u64::from(first) | u64::from(word[word.len() / 2]) << 8 | u64::from(word[word.len() - 1]) << 16,
+        },
+    };
+    (bytes | 0x2020_2020_2020_2020) ^ (word.len() as u64) << 56
+}
+
+/// Whether a word with the head and the length of `name` is that name: eight bytes at most, and letters only.
+fn is_told_by_head(name: &[u8]) -> bool {
+    name.len() <= 8 && name.iter().all(u8::is_ascii_alphabetic)
 }
 
 impl ByName {
@@ -43,7 +55,10 @@ impl ByName {
         let head = head(word);
         let mut at = self.start(head);
         while let Some(slot) = &self.slots[at] {
-            if slot.head == head && slot.name.eq_ignore_ascii_case(word) {
+            let same = |slot: &Slot| {
+                if slot.is_told_by_head { slot.name.len() == word.len() } else { slot.name.eq_ignore_ascii_case(word) }
+            };
+            if slot.head == head && same(slot) {
                 return Some(slot.command);
             }
             at = (at + 1) & (self.slots.len() - 1);
@@ -59,7 +74,7 @@ impl ByName {
             old.into_iter().flatten().for_each(|slot| self.place(slot));
         }
         self.len += 1;
-        self.place(Slot { head: head(name), name: name.into(), command });
+        self.place(Slot { head: head(name), is_told_by_head: is_told_by_head(name), name: name.into(), command });
     }
 
     fn place(&mut self, slot: Slot) {
@@ -86,5 +101,36 @@ impl ByName {
 
     pub fn len(&self) -> usize {
         self.len
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::registry::Registry;
+    use std::collections::HashMap;
+
+    #[test]
+    fn names_and_only_names_are_found() {
+        let registry = Registry::new();
+        let names: HashMap<&[u8], _> = registry.commands().map(|(name, command)| (name, command.index)).collect();
+        let check = |word: &[u8]| {
+            let found = registry.by_word(word).map(|command| command.index);
+            assert_eq!(found, names.get(&*word.to_ascii_lowercase()).copied(), "{:?}", String::from_utf8_lossy(word));
+        };
+        check(b"");
+        for name in names.keys() {
+            check(name);
+            check(&name.to_ascii_uppercase());
+            for at in 0..name.len() {
+                check(&[&name[..at], &name[at + 1..]].concat());
+                check(&[&name[..=at], &name[at..]].concat());
+                let mut other = name.to_vec();
+                for byte in 0..=u8::MAX {
+                    other[at] = byte;
+                    check(&other);
+                    check(&[&other[..=at], &other[at..]].concat());
+                }
+            }
+        }
     }
 }

@@ -257,6 +257,7 @@ pub static MSET: ShardCommand = Command {
         keys: &[KeySpec::range(1, -1, 2, KeyAccess::OW.with(KeyAccess::UPDATE))],
         tips: &["request_policy:multi_shard", "response_policy:all_succeeded"],
         split: Split::PerKey { name: b"MSET", step: 2, keys: SplitKeys::All },
+        apart: true,
         args: &[Arg::new("key_value", ArgKind::Block(&[Arg::new("key", ArgKind::Key(0)), Arg::new("value", ArgKind::String)]))
             .flags(ArgFlags::MULTIPLE)],
         ..Spec::DEFAULT
