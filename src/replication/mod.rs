@@ -13,3 +13,4 @@
 pub mod backlog;
 pub mod history;
 pub mod merge;
+pub mod primary;
