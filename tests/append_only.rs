@@ -22,7 +22,9 @@ mod step;
 mod strings;
 
 use generate::{Gen, command};
-use harness::{Client, Random, Server, SmallDisk, Value, encode, seed, setting, wait_until};
+use harness::{Client, Program, Random, Server, SmallDisk, Value, encode, seed, setting, wait_until};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -338,6 +340,37 @@ fn a_full_disk_refuses_writes_only_with_always() {
 fn a_full_disk_refuses_writes_only_with_everysec() {
     a_full_disk_refuses_writes_only(1, "everysec");
     a_full_disk_refuses_writes_only(2, "everysec");
+}
+
+/// Files that are open stay writable; new ones cannot be made until there is permission again.
+#[test]
+fn a_directory_without_permission_keeps_what_there_is() {
+    let permit = |path: &Path, mode| std::fs::set_permissions(path, Permissions::from_mode(mode)).expect("permissions");
+    for cores in [1, 2] {
+        let options = ["--appendonly", "yes", "--appendfsync", "always", "--enable-debug-command", "yes"];
+        let server = Server::without_privileges(Program::Kvcore { cores }, &options);
+        let (mut client, files) = (server.client(), server.dir.path().join("appendonlydir"));
+        client.run("MSET a 1 b 2 c 3 d 4");
+        permit(&files, 0o500);
+        let rewritten = |client: &mut Client| {
+            assert!(!client.run("BGREWRITEAOF").is_error());
+            wait_until("the rewrite ends", || client.run("INFO persistence").text().contains("aof_rewrite_in_progress:0\r\n"));
+            client.run("INFO persistence").text().contains("aof_last_bgrewrite_status:ok\r\n")
+        };
+        assert!(!rewritten(&mut client), "{}", server.log());
+        assert_eq!(client.run("INCR a"), Value::Integer(2));
+        let flushed = client.run("FLUSHALL");
+        // With one segment it is a command like others; with several it begins new ones.
+        let refusal = "MISCONF Errors writing to the AOF file: ";
+        assert!(if cores == 1 { flushed == Value::ok() } else { flushed.text().starts_with(refusal) }, "{flushed}");
+        assert_eq!(client.run("SET e 5"), Value::ok());
+        check_loads(&server, &mut client, "always");
+        permit(&files, 0o700);
+        assert!(rewritten(&mut client), "{}", server.log());
+        assert_eq!(client.run("FLUSHALL"), Value::ok());
+        assert_eq!(client.run("SET f 6"), Value::ok());
+        check_loads(&server, &mut client, "always");
+    }
 }
 
 // ---- crashes ----

@@ -2,7 +2,8 @@
 
 mod harness;
 
-use harness::{Client, Program, Server, SmallDisk, Value, wait_until};
+use harness::{Client, Program, Server, SmallDisk, Value, make_directory, wait_until};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -63,9 +64,9 @@ fn troubled(
     spoil: &dyn Fn(&Path, &mut Client),
     repair: &dyn Fn(&Path, &mut Client),
 ) -> (Vec<String>, Vec<String>) {
-    let server = Server::start(program, &[&OPTIONS[..], &["--save", "10000 10000"]].concat());
+    let server = Server::without_privileges(program, &[&OPTIONS[..], &["--save", "10000 10000"]].concat());
     let (mut client, folder) = (server.client(), server.dir.path().join("data"));
-    std::fs::create_dir_all(&folder).expect("a directory");
+    make_directory(&folder);
     ok(&mut client, &format!("CONFIG SET dir {}", folder.display()));
     ok(&mut client, "DEBUG POPULATE 20000");
     ok(&mut client, "SET a 1");
@@ -126,10 +127,21 @@ fn troubled_alike(spoil: &dyn Fn(&Path, &mut Client), repair: &dyn Fn(&Path, &mu
     theirs.1
 }
 
+fn permit(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("permissions");
+}
+
+#[test]
+fn a_directory_without_permission() {
+    let log = troubled_alike(&|folder, _| permit(folder, 0o500), &|folder, _| permit(folder, 0o700));
+    let refusal = "Failed opening the temp RDB file temp-.rdb";
+    assert!(log.iter().any(|line| line.contains(refusal) && line.ends_with("Permission denied")), "{log:?}");
+}
+
 #[test]
 fn a_directory_that_is_gone() {
     let log = troubled_alike(&|folder, _| std::fs::remove_dir(folder).expect("an empty directory"), &|folder, client| {
-        std::fs::create_dir(folder).expect("a directory");
+        make_directory(folder);
         ok(client, &format!("CONFIG SET dir {}", folder.display()));
     });
     assert!(log.iter().any(|line| line.contains("Failed opening the temp RDB file temp-.rdb")), "{log:?}");
@@ -139,7 +151,8 @@ fn a_directory_that_is_gone() {
 fn a_file_that_cannot_be_replaced() {
     let log = troubled_alike(
         &|folder, client| {
-            std::fs::create_dir_all(folder.join("blocked/x")).expect("a directory");
+            make_directory(&folder.join("blocked"));
+            make_directory(&folder.join("blocked/x"));
             ok(client, "CONFIG SET dbfilename blocked");
         },
         &|_, client| ok(client, "CONFIG SET dbfilename dump.rdb"),

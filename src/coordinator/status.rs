@@ -33,6 +33,8 @@ pub struct Persistence {
     pub keys_written: AtomicU64,
     /// Bytes of pieces that were sent to the coordinator and have not been written.
     pub queued_bytes: AtomicUsize,
+    /// Shards that are not through with the last cut. One that was given up goes on for a while after its save has ended.
+    pub cutting_shards: AtomicUsize,
     /// Bytes of records that may wait in a shard before the node's writes wait too.
     pub waiting_bytes_max: AtomicUsize,
     /// Shards with more than that.
@@ -171,6 +173,7 @@ impl Persistence {
             saved_changes: AtomicU64::new(0),
             keys_written: AtomicU64::new(0),
             queued_bytes: AtomicUsize::new(0),
+            cutting_shards: AtomicUsize::new(0),
             waiting_bytes_max: AtomicUsize::new(0),
             full_shards: AtomicUsize::new(0),
             load: LoadProgress::default(),

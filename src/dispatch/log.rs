@@ -181,7 +181,7 @@ impl Engine {
             block.segments = Some(Vec::new());
             return self.begin_for_nobody(self.whole_shards(), block);
         }
-        if rewrites.is_some() || self.turning_off {
+        if rewrites.is_some() || self.turning_off || persistence.cutting_shards.load(Ordering::Acquire) > 0 {
             return;
         }
         let mut aof = persistence.aof();

@@ -52,13 +52,13 @@ pub struct CutStream {
 pub type OnAllShards = Box<dyn FnOnce(&mut Core, &mut [Box<Shard>]) -> Option<u64>>;
 
 impl Engine {
-    /// Begins the saves that were ordered on this core since the last turn.
+    /// Begins the saves that were ordered on this core, as soon as all shards are through with the last cut.
     pub fn begin_saves(&mut self) {
+        if !self.has_saves_to_begin() || self.core.node.persistence.cutting_shards.load(Ordering::Acquire) > 0 {
+            return;
+        }
         if std::mem::take(&mut self.core.to_rewrite) {
             self.begin_rewrite("background rewrite");
-        }
-        if self.core.to_save.is_empty() {
-            return;
         }
         for saving in std::mem::take(&mut self.core.to_save) {
             let needs = self.whole_shards();
@@ -66,6 +66,10 @@ impl Engine {
             block.on_all_shards = Some(Box::new(move |core, shards| cut(core, shards, saving)));
             self.begin_for_nobody(needs, block);
         }
+    }
+
+    fn has_saves_to_begin(&self) -> bool {
+        self.core.to_rewrite || !self.core.to_save.is_empty()
     }
 
     /// Writes a slice of this shard's cut, if one is under way and it is time for it; true if there is more to do at once. The core
@@ -90,7 +94,7 @@ impl Engine {
 
     /// How long the core may sleep for the sake of its cut.
     pub(super) fn snapshot_rest(&self) -> Option<Duration> {
-        if self.snapshot.waits {
+        if self.snapshot.waits || self.has_saves_to_begin() {
             return Some(COORDINATOR_LOOK);
         }
         self.snapshot.rests_until.map(|until| Duration::from_nanos(until.saturating_sub(self.clock.nanos())))
@@ -104,7 +108,9 @@ impl Engine {
         let Some(to_coordinator) = persistence.rdb().pieces.clone() else {
             // Nobody takes it any more: the rest of the cut is given up.
             shard.give_up_cut();
-            return !shard.continue_cut(SLICE_ENTRIES, PIECE_BYTES, &mut Vec::new()).ended;
+            let ended = shard.continue_cut(SLICE_ENTRIES, PIECE_BYTES, &mut Vec::new()).ended;
+            persistence.cutting_shards.fetch_sub(usize::from(ended), Ordering::Release);
+            return !ended;
         };
         if persistence.queued_bytes.load(Ordering::Relaxed) >= QUEUED_BYTES_MAX {
             stream.waits = true;
@@ -112,6 +118,7 @@ impl Engine {
         }
         let mut records = Vec::new();
         let CutStep { keys, ended } = shard.continue_cut(SLICE_ENTRIES, PIECE_BYTES, &mut records);
+        persistence.cutting_shards.fetch_sub(usize::from(ended), Ordering::Release);
         persistence.queued_bytes.fetch_add(records.len(), Ordering::Relaxed);
         // If the save has just ended early, the next slice finds nobody.
         let _gone = to_coordinator.send(Piece { records, keys, ended });
@@ -254,11 +261,6 @@ impl Engine {
 /// The instant: every shard begins its cut, and the coordinator learns what is to come.
 pub(super) fn cut(core: &mut Core, shards: &mut [Box<Shard>], saving: Saving) -> Option<u64> {
     let persistence = &core.node.persistence;
-    for shard in shards.iter_mut().filter(|shard| shard.is_cutting()) {
-        // The last save was given up, and this shard has not heard of it or is not quite through: it has no records to give.
-        shard.give_up_cut();
-        while !shard.continue_cut(usize::MAX, usize::MAX, &mut Vec::new()).ended {}
-    }
     let compression = if core.config.rdbcompression { Compression::Lzf } else { Compression::None };
     let form = CutForm { compression, policy: shards[0].settings.maxmemory_policy, now: core.now };
     let mut databases = vec![(0, 0); shards[0].dbs.len()];
@@ -272,6 +274,7 @@ pub(super) fn cut(core: &mut Core, shards: &mut [Box<Shard>], saving: Saving) ->
     let most = (memory::used() as usize / WAITING_PART / shards.len()).max(WAITING_BYTES_MIN);
     persistence.waiting_bytes_max.store(most, Ordering::Relaxed);
     persistence.queued_bytes.store(0, Ordering::Relaxed);
+    persistence.cutting_shards.store(shards.len(), Ordering::Release);
     {
         let mut rdb = persistence.rdb();
         rdb.pieces = Some(sender);

@@ -17,7 +17,7 @@ mod value;
 pub use client::{Client, encode};
 pub use data::{DBS, data, digests, fill};
 pub use random::Random;
-pub use server::{Program, Server, kvcore_path};
+pub use server::{Program, Server, kvcore_path, make_directory};
 pub use small_disk::SmallDisk;
 pub use value::Value;
 

@@ -3,6 +3,8 @@
 use super::{Client, PATIENCE, Value};
 use std::fs::File;
 use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -22,8 +24,26 @@ pub struct Server {
     child: Child,
 }
 
+/// The user and group of a server without privileges, where tests run as root.
+const NOBODY: u32 = 65534;
+
 /// Starts may lose the race for a port to another process that often.
 const ATTEMPTS: usize = 8;
+
+/// Makes a directory that belongs to whom the one around it belongs to.
+pub fn make_directory(path: &Path) {
+    std::fs::create_dir_all(path).expect("a directory");
+    let owner = path.parent().expect("a directory around it").metadata().expect("it exists").uid();
+    chown(path, Some(owner), None).expect("given to its owner");
+}
+
+#[derive(Clone, Copy, Default)]
+struct Start {
+    /// It counts as started while it loads.
+    may_load: bool,
+    /// Runs as this user, and its group; otherwise as the test does.
+    user: Option<u32>,
+}
 
 /// The path of the kvcore under test.
 pub fn kvcore_path() -> PathBuf {
@@ -44,14 +64,20 @@ impl Server {
 
     /// kvcore on files that take a while to load: it answers, with -LOADING.
     pub fn kvcore_that_loads(cores: usize, extra: &[&str]) -> Server {
-        Server::start_until(Program::Kvcore { cores }, extra, true)
+        Server::start_as(Program::Kvcore { cores }, extra, Start { may_load: true, ..Start::default() })
     }
 
     pub fn start(program: Program, extra: &[&str]) -> Server {
-        Server::start_until(program, extra, false)
+        Server::start_as(program, extra, Start::default())
     }
 
-    fn start_until(program: Program, extra: &[&str], may_load: bool) -> Server {
+    /// A server that file permissions count for.
+    pub fn without_privileges(program: Program, extra: &[&str]) -> Server {
+        let is_root = std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
+        Server::start_as(program, extra, Start { user: is_root.then_some(NOBODY), ..Start::default() })
+    }
+
+    fn start_as(program: Program, extra: &[&str], start: Start) -> Server {
         for _ in 0..ATTEMPTS {
             let dir = tempfile::Builder::new().prefix("kvcore-test-").tempdir().expect("a temporary directory");
             let port = free_port();
@@ -59,7 +85,13 @@ impl Server {
             let mut command = match program {
                 Program::Redis => Command::new("redis-server"),
                 Program::Kvcore { cores } => {
-                    let path = kvcore_path();
+                    let mut path = kvcore_path();
+                    if start.user.is_some() {
+                        // Where it was built others may not be let in.
+                        let own = dir.path().join("kvcore");
+                        std::fs::copy(&path, &own).expect("a copy of the program");
+                        path = own;
+                    }
                     let mut command = Command::new(&path);
                     if path.file_name().is_none_or(|name| name != "redis-server") {
                         command.args(["--cores", &cores.to_string()]);
@@ -77,9 +109,13 @@ impl Server {
                 .stdin(Stdio::null())
                 .stdout(log.try_clone().expect("a second handle of the log"))
                 .stderr(log);
+            if let Some(user) = start.user {
+                chown(dir.path(), Some(user), Some(user)).expect("given to its owner");
+                command.uid(user).gid(user);
+            }
             let child = command.spawn().unwrap_or_else(|error| panic!("{program:?}: {error}"));
             let mut server = Server { program, port, dir, child };
-            if server.becomes_ready(may_load) {
+            if server.becomes_ready(start.may_load) {
                 return server;
             }
             let log = server.log();

@@ -13,7 +13,8 @@ impl SmallDisk {
     pub fn new(folder: &Path, kib: u32) -> SmallDisk {
         let path = folder.join("small");
         std::fs::create_dir(&path).expect("a directory");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={kib}k"), "tmpfs"]).arg(&path).output();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={kib}k,mode=777"), "tmpfs"]).arg(&path).output();
         let mounted = mounted.expect("the program mount");
         let why = String::from_utf8_lossy(&mounted.stderr);
         assert!(mounted.status.success(), "this test has to mount a small tmpfs, for which it must be root: {why}");

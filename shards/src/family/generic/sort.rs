@@ -322,14 +322,15 @@ fn weigh(x: &mut Exec<'_>, plan: &Plan<'_>, elements: &Texts) -> Result<Weights,
     (0..elements.len()).map(number).collect::<Result<_, _>>().map(Weights::Numbers)
 }
 
-/// A number as C's strtod reads it: spaces before it are allowed, and nothing at all is 0.
+/// A number as C's strtod reads it: it ends with the first NUL, spaces before it are allowed, and nothing at all is 0.
 fn parse_weight(text: &[u8]) -> Result<f64, Error> {
+    let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
     if text.is_empty() {
         return Ok(0.0);
     }
     let number = parse_f64(text.trim_ascii_start());
-    let too_large = |number: &f64| number.is_infinite() && text.iter().any(u8::is_ascii_digit);
-    number.filter(|number| !too_large(number)).ok_or(Error::Text("ERR One or more scores can't be converted into double"))
+    let out_of_range = |number: &f64| number.is_subnormal() || number.is_infinite() && text.iter().any(u8::is_ascii_digit);
+    number.filter(|number| !out_of_range(number)).ok_or(Error::Text("ERR One or more scores can't be converted into double"))
 }
 
 fn answer(x: &mut Exec<'_>, plan: &Plan<'_>, elements: &Texts, chosen: &[u32], r: &mut Reply<'_>) {
@@ -532,7 +533,15 @@ mod tests {
 
     #[test]
     fn weights() {
-        for (text, want) in [("", Some(0.0)), (" 1", Some(1.0)), ("-inf", Some(f64::NEG_INFINITY)), ("0x10", Some(16.0))] {
+        for (text, want) in [
+            ("", Some(0.0)),
+            ("\0a", Some(0.0)),
+            ("5\0a", Some(5.0)),
+            ("4e-320", None),
+            (" 1", Some(1.0)),
+            ("-inf", Some(f64::NEG_INFINITY)),
+            ("0x10", Some(16.0)),
+        ] {
             assert_eq!(parse_weight(text.as_bytes()).ok(), want, "{text:?}");
         }
         for text in [" ", "1 ", "x", "nan", "1e999", "1x"] {
