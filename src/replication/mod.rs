@@ -12,5 +12,7 @@
 
 pub mod backlog;
 pub mod history;
+pub mod link;
 pub mod merge;
+pub mod node;
 pub mod primary;

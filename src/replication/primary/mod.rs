@@ -185,6 +185,17 @@ impl Primary {
         self.need_backlog(out);
     }
 
+    /// The same, if its primary has not said where in which history that is.
+    pub fn adopt_unnamed(&mut self, out: &mut Vec<Output>) {
+        let id = (self.new_id)();
+        self.adopt(id, Offset(0), out);
+    }
+
+    /// What an RDB file says that a replica has loaded at its start.
+    pub fn restore_as_replica(&mut self, stored: Standing) {
+        self.history.restore_as_replica(stored);
+    }
+
     /// The node continues with its primary where it stood: a backlog begins here, if there is none.
     pub fn need_backlog(&mut self, out: &mut Vec<Output>) {
         if self.backlog.is_none() {
