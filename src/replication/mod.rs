@@ -16,3 +16,5 @@ pub mod link;
 pub mod merge;
 pub mod node;
 pub mod primary;
+#[cfg(test)]
+mod simulation;

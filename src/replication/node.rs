@@ -70,6 +70,11 @@ impl Node {
         self.follow(now, primary, stored, out);
     }
 
+    /// The start as a primary that has loaded an RDB file which says where it stands.
+    pub fn restore_as_primary(&mut self, now: i64, stored: Standing, out: &mut Vec<Output>) {
+        self.with_primary(out, |primary, out| primary.restore(now, stored, out));
+    }
+
     fn follow(&mut self, now: i64, primary: Address, standing: Option<Standing>, out: &mut Vec<Output>) {
         self.primary.set_upstream(Upstream::Down);
         self.step_link(now, link::Input::ReplicaOf { primary, standing }, out);

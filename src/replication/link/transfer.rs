@@ -184,7 +184,7 @@ impl Link {
         notice(out, "MASTER <-> REPLICA sync: Finished with success");
         self.last_io_ms = now;
         self.stream_begins(out);
-        if with_mark {
+        if with_mark && !is_cut_off {
             self.ack(out);
         }
         if is_cut_off {

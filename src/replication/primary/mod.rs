@@ -333,6 +333,7 @@ impl Primary {
             if !matches!(replica.state, State::Online { until_ack: false }) {
                 continue;
             }
+            debug_assert!(backlog.covers(replica.place), "what a replica has to be sent is kept");
             while replica.in_flight < WINDOW_BYTES
                 && let Some(bytes) = backlog.chunk(replica.place, (WINDOW_BYTES - replica.in_flight) as usize)
             {

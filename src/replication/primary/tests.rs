@@ -4,14 +4,14 @@ use super::request::Contents;
 use super::*;
 
 /// A primary with a clock that is moved by hand.
-pub(crate) struct Script {
-    pub primary: Primary,
-    pub now: i64,
+struct Script {
+    primary: Primary,
+    now: i64,
     out: Vec<Output>,
 }
 
 /// Ids whose digits say which one they are.
-pub fn counted_ids() -> NewId {
+fn counted_ids() -> NewId {
     let mut count = 0u8;
     Box::new(move || {
         count += 1;
