@@ -11,6 +11,7 @@
 #![allow(dead_code, reason = "wired to sockets and cores in the next step")]
 
 pub mod backlog;
+mod encoded;
 pub mod history;
 pub mod link;
 pub mod merge;

@@ -145,10 +145,17 @@ impl Link {
             return;
         }
         self.hang_up(out);
-        self.standing = None;
+        self.discard_standing(out);
         self.state = State::None;
         self.down_since_ms = None;
         out.push(Output::History(HistoryChange::Promote));
+    }
+
+    /// Nothing will be continued from where the node stands.
+    fn discard_standing(&mut self, out: &mut Vec<Output>) {
+        if self.standing.take().is_some() {
+            notice(out, "Discarding previously cached master state.");
+        }
     }
 
     /// Ends the connection, if there is one, and whatever was under way on it.

@@ -204,7 +204,7 @@ fn what_it_has_is_continued_over_connections_and_primaries() {
     assert_eq!(said[..2], ["Close", "connect other:1"]);
     let said = script.receive("+PONG\r\n+OK\r\n+OK\r\n").said();
     assert!(said.contains(&format!("Trying a partial resynchronization (request {}:115).", id(2))), "{said:?}");
-    assert_eq!(script.step(Input::NoOne).said(), ["Close", "History(Promote)"]);
+    assert_eq!(script.step(Input::NoOne).said(), ["Close", "Discarding previously cached master state.", "History(Promote)"]);
     assert_eq!((script.link.state_name(), script.seconds(5).said().len()), ("none", 0));
 }
 

@@ -114,7 +114,7 @@ impl Link {
 
     /// What the node has goes: nobody continues from it, not even this link.
     fn replace_data(&mut self, out: &mut Vec<Output>) {
-        self.standing = None;
+        self.discard_standing(out);
         out.push(Output::History(HistoryChange::Drop));
         notice(out, "MASTER <-> REPLICA sync: Flushing old data");
         notice(out, "MASTER <-> REPLICA sync: Loading DB in memory");
@@ -164,6 +164,7 @@ impl Link {
         let (goal, is_cut_off, to) = (transfer.goal, transfer.is_cut_off, transfer.to);
         let with_mark = matches!(transfer.end, End::Mark(_));
         if to == LoadTo::Beside {
+            self.discard_standing(out);
             out.push(Output::History(HistoryChange::Drop));
             notice(out, "MASTER <-> REPLICA sync: Swapping active DB with loaded DB");
             notice(out, "MASTER <-> REPLICA sync: Discarding old DB in background");

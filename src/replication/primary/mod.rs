@@ -57,6 +57,8 @@ pub struct Primary {
     upstream: Upstream,
     snapshot: Snapshot,
     other_save: OtherSave,
+    /// Up to where anybody else is known to have the history.
+    acknowledged: Offset,
     no_replicas_since: i64,
     next_cron_ms: i64,
     cron_loops: u64,
@@ -76,6 +78,7 @@ impl Primary {
             upstream: Upstream::None,
             snapshot: Snapshot::None,
             other_save: OtherSave::None,
+            acknowledged: Offset(0),
             no_replicas_since: now,
             next_cron_ms: now,
             cron_loops: 0,
@@ -89,6 +92,11 @@ impl Primary {
 
     pub fn backlog(&self) -> Option<&Backlog> {
         self.backlog.as_ref()
+    }
+
+    /// Up to where some replica has acknowledged the history, or another node has had it before.
+    pub fn acknowledged(&self) -> Offset {
+        self.acknowledged
     }
 
     /// Whether the stream is wanted.
@@ -145,6 +153,7 @@ impl Primary {
     /// What an RDB file says that a primary has loaded at its start.
     pub fn restore(&mut self, now: i64, stored: Standing, out: &mut Vec<Output>) {
         self.history.restore_as_primary(stored);
+        self.acknowledged = stored.offset;
         self.no_replicas_since = now;
         self.need_backlog(out);
     }
@@ -157,6 +166,7 @@ impl Primary {
     pub fn promote(&mut self, now: i64, out: &mut Vec<Output>) {
         let id = (self.new_id)();
         let line = self.history.shift(id);
+        self.acknowledged = self.history.offset();
         log(out, Level::Warning, line);
         self.upstream = Upstream::None;
         self.disconnect_all(now, out);
@@ -181,6 +191,7 @@ impl Primary {
     /// The node has loaded its primary's data.
     pub fn adopt(&mut self, id: ReplId, offset: Offset, out: &mut Vec<Output>) {
         self.history.adopt(id, offset);
+        self.acknowledged = offset;
         self.backlog = None;
         self.need_backlog(out);
     }
@@ -295,11 +306,13 @@ impl Primary {
     // ---- attached ----
 
     fn received(&mut self, now: i64, id: ReplicaId, bytes: &[u8], out: &mut Vec<Output>) {
-        let Some(replica) = self.find(id) else { return };
+        let end = self.history.offset();
+        let Some((_, replica)) = self.replicas.iter_mut().find(|(found, _)| *found == id) else { return };
         replica.heard_ms = now;
         let mut input = std::mem::take(&mut replica.input);
         let good = input.acks(bytes, |ack| {
             replica.acked = replica.acked.max(Offset(ack.offset));
+            self.acknowledged = self.acknowledged.max(replica.acked.min(end));
             let on_disk = ack.on_disk.map(Offset);
             replica.acked_on_disk = replica.acked_on_disk.max(on_disk);
             replica.acked_ms = now;
