@@ -12,6 +12,7 @@
 
 pub mod backlog;
 mod encoded;
+pub mod failover;
 pub mod history;
 pub mod link;
 pub mod merge;

@@ -3,6 +3,7 @@
 //! A primary's stream is merged out of its shards; a replica's is what its own primary has sent, byte by byte, so that its replicas
 //! have the same history.
 
+use super::failover::Failover;
 use super::history::{Offset, Standing};
 use super::link::{self, Address, HistoryChange, Link};
 use super::primary::request::Request;
@@ -20,6 +21,8 @@ pub struct Node {
     may_diverge_from: Option<Offset>,
     /// Bytes of its own history that the node has given up for a new primary's, though no replica had acknowledged them.
     pub discarded_bytes: u64,
+    /// FAILOVER is under way.
+    pub(super) failover: Option<Failover>,
 }
 
 /// What is to be done, in order.
@@ -29,13 +32,15 @@ pub enum Output {
     Replicas(primary::Output),
     /// For the primary; [`link::Output::History`] only says what was done.
     Link(link::Output),
+    /// CLIENT PAUSE WRITE without an end, for FAILOVER; or its end.
+    PauseWrites(bool),
     /// Whether the shards' effects are to be merged and given to [`Node::append`] from now on. A stream that begins selects its database.
     Merge(bool),
 }
 
 impl Node {
     pub fn new(primary: Primary, link: Link) -> Node {
-        Node { primary, link, is_merging: false, may_diverge_from: None, discarded_bytes: 0 }
+        Node { primary, link, is_merging: false, may_diverge_from: None, discarded_bytes: 0, failover: None }
     }
 
     /// For what is asked.
@@ -96,6 +101,12 @@ impl Node {
         {
             return out.push(Output::Replicas(primary::Output::Refuse { to: *replica, reply: error.to_owned() }));
         }
+        if let primary::Input::Sync { replica, .. } = &input
+            && self.is_failing_over()
+        {
+            let reply = "-NOMASTERLINK Can't SYNC while failing over\r\n".to_owned();
+            return out.push(Output::Replicas(primary::Output::Refuse { to: *replica, reply }));
+        }
         self.with_primary(out, |primary, out| primary.step(now, input, out));
     }
 
@@ -153,6 +164,7 @@ impl Node {
     }
 
     pub fn tick(&mut self, now: i64, out: &mut Vec<Output>) {
+        self.go_on_failing_over(now, out);
         self.step_link(now, link::Input::Tick, out);
         self.step_replicas(now, primary::Input::Tick, out);
     }
@@ -162,7 +174,10 @@ impl Node {
             if let link::Output::History(change) = output {
                 self.change_history(now, change, out);
             }
-            out.push(Output::Link(output));
+            match output {
+                link::Output::FailoverAnswered(accepted) => self.failover_answered(now, accepted, out),
+                output => out.push(Output::Link(output)),
+            }
         }
     }
 
@@ -229,14 +244,15 @@ impl Node {
     }
 }
 
+/// Nodes and what is done with them, for scripts.
 #[cfg(test)]
-mod tests {
+pub(super) mod testing {
     use super::*;
     use crate::replication::history::ReplId;
     use crate::replication::primary::request::About;
     use crate::replication::primary::{Config, ReplicaId};
 
-    fn node() -> Node {
+    pub fn node() -> Node {
         let mut count = 0;
         let new_id = Box::new(move || {
             count += 1;
@@ -246,25 +262,21 @@ mod tests {
         Node::new(Primary::new(config, new_id, 0), Link::new(link::Config::default()))
     }
 
-    fn address() -> Address {
-        Address { host: "10.0.0.1".to_owned(), port: 6379 }
-    }
-
-    fn attach(node: &mut Node, replica: u64, offset: i64, out: &mut Vec<Output>) {
+    pub fn attach(node: &mut Node, replica: u64, offset: i64, out: &mut Vec<Output>) {
         let id = node.primary().history().id().as_str().as_bytes().to_vec();
-        let about = About { eof: true, psync2: true, ..About::default() };
+        let about = About { port: 7001, peer_ip: "10.0.0.9".to_owned(), eof: true, psync2: true, ..About::default() };
         let request = Request::Psync { id, offset, failover: false };
         node.step_replicas(0, primary::Input::Sync { replica: ReplicaId(replica), about, request }, out);
     }
 
-    fn receive(node: &mut Node, text: &str, out: &mut Vec<Output>) {
+    pub fn receive(node: &mut Node, text: &str, out: &mut Vec<Output>) {
         node.step_link(0, link::Input::Received(text.as_bytes()), out);
         let mut args = Args::new();
         while node.next(0, &mut args, out).is_some() {}
         node.pass_stream_on(0, out);
     }
 
-    fn sent(out: &[Output]) -> String {
+    pub fn sent(out: &[Output]) -> String {
         let bytes = out.iter().filter_map(|output| match output {
             Output::Replicas(primary::Output::Send { bytes, .. }) => Some(bytes.to_vec()),
             _ => None,
@@ -272,12 +284,25 @@ mod tests {
         String::from_utf8(bytes.collect::<Vec<_>>().concat()).expect("text")
     }
 
-    fn lines(out: &[Output]) -> Vec<&str> {
+    pub fn lines(out: &[Output]) -> Vec<&str> {
         let line = |output| match output {
             &Output::Link(link::Output::Log(_, ref line)) | &Output::Replicas(primary::Output::Log(_, ref line)) => Some(&**line),
             _ => None,
         };
         out.iter().filter_map(line).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{attach, lines, node, receive, sent};
+    use super::*;
+    use crate::replication::history::ReplId;
+    use crate::replication::primary::ReplicaId;
+    use crate::replication::primary::request::About;
+
+    fn address() -> Address {
+        Address { host: "10.0.0.1".to_owned(), port: 6379 }
     }
 
     /// A replica that stands at 100 of its primary's history.

@@ -75,6 +75,9 @@ pub enum Output {
     LoadAborted,
     /// The commands fetched since the last MULTI without an EXEC are not to be run.
     DropBlock,
+    /// The other side has said whether it becomes the primary, as [`Link::asks_failover`](super::Link::asks_failover) has it asked; if
+    /// not, the node follows nobody from now on.
+    FailoverAnswered(bool),
     /// For the node's own history, at this very moment.
     History(HistoryChange),
     Log(Level, String),

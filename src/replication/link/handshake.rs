@@ -126,7 +126,7 @@ impl Link {
             }
         };
         let mut args = vec![&b"PSYNC"[..], id.as_bytes(), offset.as_bytes()];
-        if std::mem::take(&mut self.asks_failover) {
+        if self.asks_failover {
             args.push(b"FAILOVER");
         }
         out.push(Output::Send(command(&args)));
@@ -137,13 +137,19 @@ impl Link {
             // It is there, and not ready yet.
             return true;
         }
+        let is_partial = text.starts_with("+CONTINUE") && self.standing.is_some();
+        if self.asks_failover {
+            let accepted = is_partial || text.starts_with("+FULLRESYNC");
+            out.push(Output::FailoverAnswered(accepted));
+            if !accepted {
+                return false;
+            }
+        }
         if text.starts_with("+FULLRESYNC") {
             return self.full_resync(now, text, out);
         }
-        if let Some(rest) = text.strip_prefix("+CONTINUE")
-            && self.standing.is_some()
-        {
-            self.resume(rest.trim(), out);
+        if is_partial {
+            self.resume(text.trim_start_matches("+CONTINUE").trim(), out);
             return false;
         }
         if text.starts_with("-NOMASTERLINK") || text.starts_with("-LOADING") {

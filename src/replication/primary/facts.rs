@@ -60,13 +60,6 @@ impl Primary {
         self.upstream == Upstream::None && self.good_replicas(now).is_some_and(|good| good < wanted)
     }
 
-    /// The first replica that has all of the stream, for FAILOVER.
-    pub fn caught_up(&self) -> Option<(&str, u16)> {
-        let end = self.history().offset();
-        let found = self.online().find(|replica| replica.acked == end)?;
-        Some((found.about.ip(), found.about.port))
-    }
-
     fn online(&self) -> impl Iterator<Item = &Replica> {
         self.replicas.iter().map(|(_, replica)| replica).filter(|replica| replica.is_online())
     }

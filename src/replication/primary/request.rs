@@ -141,13 +141,13 @@ impl Request {
 }
 
 /// A decimal integer in its only form.
-pub(super) fn integer(text: &[u8]) -> Option<i64> {
+pub(in crate::replication) fn integer(text: &[u8]) -> Option<i64> {
     let number: i64 = std::str::from_utf8(text).ok()?.parse().ok()?;
     (itoa::Buffer::new().format(number).as_bytes() == text).then_some(number)
 }
 
 /// What a peer said, as it may stand in a line of a reply or of the log.
-pub(super) fn printable(text: &[u8]) -> String {
+pub(in crate::replication) fn printable(text: &[u8]) -> String {
     String::from_utf8_lossy(text).chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }
 

@@ -145,7 +145,7 @@ impl World {
                     self.end(id, 0);
                 }
                 Output::Link(output) => self.hosts[at].loading(self.now, output, &mut self.random),
-                Output::Merge(_) => {}
+                Output::Merge(_) | Output::PauseWrites(_) => {}
             }
         }
     }
