@@ -219,13 +219,14 @@ impl Node {
     }
 
     fn forward(&mut self, said: Vec<primary::Output>, out: &mut Vec<Output>) {
-        let is_feed = |output: &primary::Output| matches!(output, primary::Output::Feed(_));
-        out.extend(said.into_iter().filter(|output| !is_feed(output)).map(Output::Replicas));
         let merges = !self.is_replica() && self.primary.is_fed();
         if merges != self.is_merging {
+            // First, as a snapshot that is ordered now needs what follows its cut.
             self.is_merging = merges;
             out.push(Output::Merge(merges));
         }
+        let is_feed = |output: &primary::Output| matches!(output, primary::Output::Feed(_));
+        out.extend(said.into_iter().filter(|output| !is_feed(output)).map(Output::Replicas));
     }
 
     /// Where the node's data stands, for an RDB file; the database is that of the link, or of the merged stream.
