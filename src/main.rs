@@ -11,6 +11,7 @@ mod observe;
 mod persistence;
 mod protocol;
 mod reactor;
+mod replication;
 mod system;
 
 use std::ffi::OsString;

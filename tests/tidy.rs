@@ -13,6 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["dispatch"],
     &["commands"],
     &["core", "coordinator"],
+    &["replication"],
     &["persistence"],
     &["client", "acl"],
     &["protocol", "config", "observe"],

@@ -1,0 +1,66 @@
+//! What INFO, ROLE, WAIT and `min-replicas-to-write` ask of the replicas attached.
+
+use super::replica::Replica;
+use super::{Primary, Upstream};
+use crate::replication::history::Offset;
+
+/// A replica as INFO's `slave<n>` and ROLE show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaFacts {
+    pub ip: String,
+    pub port: u16,
+    pub state: &'static str,
+    /// What it has acknowledged.
+    pub offset: Offset,
+    pub lag_s: i64,
+    /// ROLE shows only these.
+    pub is_online: bool,
+}
+
+impl Primary {
+    /// `connected_slaves`.
+    pub fn replica_count(&self) -> usize {
+        self.replicas.len()
+    }
+
+    /// In the order of their arrival; one that is about to leave is not shown.
+    pub fn replicas(&self, now: i64) -> impl Iterator<Item = ReplicaFacts> {
+        self.replicas.iter().filter_map(move |(_, replica)| {
+            let state = replica.state_name()?;
+            Some(ReplicaFacts {
+                ip: replica.about.ip().to_owned(),
+                port: replica.about.port,
+                state,
+                offset: replica.acked,
+                lag_s: replica.lag_s(now),
+                is_online: replica.is_online(),
+            })
+        })
+    }
+
+    /// How many replicas have acknowledged everything before this place, for WAIT.
+    pub fn acked_by(&self, place: Offset) -> usize {
+        self.online().filter(|replica| replica.acked >= place).count()
+    }
+
+    /// The same on their disks, for WAITAOF.
+    pub fn on_disk_of(&self, place: Offset) -> usize {
+        self.online().filter(|replica| replica.acked_on_disk.is_some_and(|on_disk| on_disk >= place)).count()
+    }
+
+    /// `min_slaves_good_slaves`; `None` while the directives do not ask.
+    pub fn good_replicas(&self, now: i64) -> Option<usize> {
+        let (wanted, lag_s) = (self.config.min_replicas_to_write, i64::from(self.config.min_replicas_max_lag_s));
+        (wanted > 0 && lag_s > 0).then(|| self.online().filter(|replica| replica.lag_s(now) <= lag_s).count())
+    }
+
+    /// Whether writes are to be refused with -NOREPLICAS.
+    pub fn lacks_replicas(&self, now: i64) -> bool {
+        let wanted = self.config.min_replicas_to_write as usize;
+        self.upstream == Upstream::None && self.good_replicas(now).is_some_and(|good| good < wanted)
+    }
+
+    fn online(&self) -> impl Iterator<Item = &Replica> {
+        self.replicas.iter().map(|(_, replica)| replica).filter(|replica| replica.is_online())
+    }
+}
