@@ -12,7 +12,7 @@ use crate::keyspace::entry::Entry;
 use crate::keyspace::waiters::{Awaited, Wait};
 use crate::keyspace::{ClientId, Db, Expiry, Key, NewValue, OwnedEntry, Value, ValueMut};
 use crate::reply::Reply;
-use crate::settings::{NotifyFlags, Settings};
+use crate::settings::{NotifyFlags, Replica, Settings};
 use crate::shard::Shard;
 use crate::value::{Hash, List, Object, Set, SortedSet};
 
@@ -362,7 +362,7 @@ impl<'s> Exec<'s> {
 
     /// Whether a key given this time is to be removed at once. Not while the data set is loaded: what follows may still need it.
     pub fn is_past(&self, at_ms: i64) -> bool {
-        at_ms <= self.now && !self.settings().loading
+        at_ms <= self.now && !self.settings().loading && self.settings().replica == Replica::No
     }
 
     /// The access clock of a key: seconds since the last access under LRU policies, the counter under LFU ones.
@@ -375,10 +375,21 @@ impl<'s> Exec<'s> {
     fn live(&mut self, key: &Key<'_>) -> Option<Entry> {
         let entry = self.shard.dbs[self.db].find(key)?;
         if entry.has_expiry() && self.shard.is_expired(entry.expiry(), self.now) {
-            self.shard.expire(self.db, key);
-            return None;
+            return self.expired(entry, key);
         }
         Some(entry)
+    }
+
+    /// A key whose time is up. A replica waits for its primary to say so, whose commands find the key until then.
+    #[cold]
+    fn expired(&mut self, entry: Entry, key: &Key<'_>) -> Option<Entry> {
+        match self.settings().replica {
+            Replica::ReadOnly | Replica::Writable if self.client == ClientId::PRIMARY => return Some(entry),
+            Replica::ReadOnly => {}
+            Replica::Writable if !self.spec.flags.has(Flags::WRITE) => {}
+            Replica::Writable | Replica::No => self.shard.expire(self.db, key),
+        }
+        None
     }
 
     #[inline]

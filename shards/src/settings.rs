@@ -24,6 +24,9 @@ pub struct Settings {
     pub active_expire: bool,
     /// The data set is being loaded: nothing expires, and a time that has passed is kept as any other.
     pub loading: bool,
+    /// The data is another node's: nothing expires here, keys whose time is up are only not shown, until the primary says that they
+    /// are gone. See also [`ClientId::PRIMARY`](crate::keyspace::ClientId::PRIMARY).
+    pub replica: Replica,
     pub sanitize_dump_payload: bool,
     /// Values are always freed in slices; these only choose between DEL and UNLINK as what followers and the log are told.
     pub lazyfree_lazy_expire: bool,
@@ -52,6 +55,7 @@ impl Default for Settings {
             active_expire_effort: 1,
             active_expire: true,
             loading: false,
+            replica: Replica::No,
             sanitize_dump_payload: false,
             lazyfree_lazy_expire: false,
             lazyfree_lazy_eviction: false,
@@ -59,6 +63,16 @@ impl Default for Settings {
             cluster_enabled: false,
         }
     }
+}
+
+/// Whether a node is a replica.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Replica {
+    No,
+    /// Only the primary changes anything.
+    ReadOnly,
+    /// Clients may write too (`replica-read-only no`).
+    Writable,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

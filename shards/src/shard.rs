@@ -1,7 +1,8 @@
 //! A shard: the databases of one core, and everything that belongs to them.
 
-use crate::command::{Args, DynamicKeys};
+use crate::command::{Args, DynamicKeys, Flags};
 use crate::effects::Effects;
+use crate::error::Error;
 use crate::exec::{Exec, Outcome};
 use crate::family::ShardCommand;
 use crate::keyspace::cut::Cutting;
@@ -11,7 +12,7 @@ use crate::keyspace::watch::Watch;
 use crate::keyspace::{ClientId, Db, Key, KeyHasher, OwnedEntry, Value};
 use crate::random::Random;
 use crate::reply::Reply;
-use crate::settings::{EvictionPolicy, NotifyFlags, Settings};
+use crate::settings::{EvictionPolicy, NotifyFlags, Replica, Settings};
 use crate::value::Object;
 
 /// Everything one core owns of the keyspace. It is `Send`: a core lends it to another for work on the whole keyspace.
@@ -85,6 +86,9 @@ pub struct Request<'a> {
     pub first_key: Option<Key<'a>>,
 }
 
+/// Only the primary writes.
+pub const READ_ONLY: Error = Error::Text("READONLY You can't write against a read only replica.");
+
 impl Shard {
     pub fn new(hasher: KeyHasher, databases: usize, settings: Settings, seed: u64) -> Self {
         Shard {
@@ -110,6 +114,13 @@ impl Shard {
     #[inline]
     pub fn execute(&mut self, request: Request<'_>, out: &mut Vec<u8>) -> Outcome {
         let mut reply = Reply::new(out, request.resp3);
+        if self.settings.replica == Replica::ReadOnly
+            && request.client != ClientId::PRIMARY
+            && request.command.spec.flags.has(Flags::WRITE)
+        {
+            reply.error(&READ_ONLY);
+            return Outcome { failed: true, ..Outcome::default() };
+        }
         let mut exec =
             Exec::new(self, &request.command.spec, request.db, request.now, request.client).with_hint(request.first_key);
         exec.may_block = request.may_block;
@@ -145,7 +156,7 @@ impl Shard {
 
     fn record(&mut self, db: usize, key: &[u8]) {
         if let Some(recorded) = &mut self.recorded
-            && recorded.last().is_none_or(|(last_db, last)| *last_db != db || **last != *key)
+            && recorded[self.split_until..].last().is_none_or(|(last_db, last)| *last_db != db || **last != *key)
         {
             recorded.push((db, key.into()));
         }

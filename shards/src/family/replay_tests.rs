@@ -283,7 +283,28 @@ fn changed_keys_come_in_the_order_of_the_changes() {
     }
     let changed = session.shard.end_recording();
     let names: Vec<&[u8]> = changed.iter().map(|(_, key)| &**key).collect();
-    assert_eq!(names, [&b"b"[..], b"a", b"b", b"c", b"b", b"0", b"a"]);
+    assert_eq!(names, [&b"b"[..], b"a", b"b", b"c", b"c", b"b", b"0", b"a"]);
+}
+
+/// A key that a command changes again, right after the one before has changed it last, was noted once: the second change was lost.
+#[test]
+fn a_key_changed_again_by_the_next_command_is_written_again() {
+    let mut original = session(3);
+    let mut copies: Vec<Session> = (0..3).map(|_| session(3)).collect();
+    copies.iter_mut().for_each(|copy| copy.shard.effects.enabled = false);
+    let mut parts: Vec<Effects> = (0..3).map(|_| Effects::default()).collect();
+    original.shard.begin_recording();
+    for (line, want) in [
+        ("MSET a 1 b 22 c 333 d 4444", "+OK"),
+        ("SETBIT dest 276 1", ":0"),
+        ("BITOP OR dest a b c d", ":4"),
+        ("BITOP NOT dest dest", ":4"),
+    ] {
+        original.check(&[(line, want)]);
+        original.shard.split_effects(&mut parts);
+    }
+    parts.iter().zip(&mut copies).for_each(|(part, copy)| replay(part, copy));
+    assert_eq!(contents(&[&original]), contents(&copies.iter().collect::<Vec<_>>()));
 }
 
 #[test]

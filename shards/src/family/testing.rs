@@ -107,13 +107,13 @@ impl Session {
     /// Ends a block of commands: who is served, in order, as `client: reply`.
     pub fn serve(&mut self) -> Vec<String> {
         let mut served = Vec::new();
-        self.shard.serve_ready(self.now, &mut served);
+        self.shard.serve_ready(self.now, false, &mut served);
         for db in &self.shard.dbs {
             db.check_invariants();
         }
         let show = |served| match served {
             Served::Done { waiter, reply } => format!("{}: {}", waiter.client.0, shown(&reply)),
-            Served::Remote { client, .. } => format!("{}: remote", client.0),
+            Served::Remote { waiter } => format!("{}: remote", waiter.client.0),
         };
         served.into_iter().map(show).collect()
     }

@@ -11,6 +11,7 @@
 //! small part of that.
 
 use super::entry::Entry;
+use crate::settings::Replica;
 use crate::shard::Shard;
 use crate::table::Cursor;
 
@@ -72,7 +73,7 @@ impl Shard {
     /// Removes expired keys of all databases within `budget`, beginning where the last call ended.
     pub fn expire_cycle(&mut self, now: i64, budget: CycleBudget) -> CycleReport {
         let mut report = CycleReport::default();
-        if !self.settings.active_expire || self.settings.loading {
+        if !self.settings.active_expire || self.settings.loading || self.settings.replica != Replica::No {
             return report;
         }
         let effort = self.settings.active_expire_effort.clamp(1, EFFORT_MAX);

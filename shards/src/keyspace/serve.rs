@@ -9,9 +9,9 @@
 //! something any more. A client that must be served on its own core is only announced; the claim is made there, when
 //! its keys are locked and found to have something. Until it leaves the queue, nobody behind it is served from that key.
 
+use super::Key;
 use super::entry::Value;
 use super::waiters::{Awaited, Waiter};
-use super::{ClientId, Key};
 use crate::exec::Exec;
 use crate::reply::Reply;
 use crate::shard::Shard;
@@ -24,23 +24,24 @@ pub enum Served {
     /// pass over it, until they are told to remove it.
     Done { waiter: Arc<Waiter>, reply: Vec<u8> },
     /// A key of it was filled; its core is to lock its keys, claim it, run its command, and remove it here.
-    Remote { client: ClientId, core: u16 },
+    Remote { waiter: Arc<Waiter> },
 }
 
 impl Shard {
     /// Serves the clients that wait for keys that were filled, appending what came of it. Returns the number of changes, as
-    /// [`Outcome::dirty`](crate::Outcome) counts them; effects and events gather in the shard as for any command.
-    pub fn serve_ready(&mut self, now: i64, served: &mut Vec<Served>) -> u64 {
+    /// [`Outcome::dirty`](crate::Outcome) counts them; effects and events gather in the shard as for any command. `has_locks`: keys
+    /// may be lent; then who has a key to put something into is only announced, as that key may be among them.
+    pub fn serve_ready(&mut self, now: i64, has_locks: bool, served: &mut Vec<Served>) -> u64 {
         let mut changes = 0;
         while self.waiters.has_ready() {
             for (db, key) in self.waiters.take_ready() {
-                changes += self.serve_key(db, &key, now, served);
+                changes += self.serve_key(db, &key, now, has_locks, served);
             }
         }
         changes
     }
 
-    fn serve_key(&mut self, db: usize, bytes: &[u8], now: i64, served: &mut Vec<Served>) -> u64 {
+    fn serve_key(&mut self, db: usize, bytes: &[u8], now: i64, has_locks: bool, served: &mut Vec<Served>) -> u64 {
         let key = self.hasher.key(bytes);
         let (mut changes, mut place) = (0, 0);
         while let Some(waiter) = self.waiters.waiter(db, bytes, place) {
@@ -49,8 +50,8 @@ impl Shard {
                 place += 1;
             } else if waiter.is_claimed() {
                 self.waiters.remove(waiter.client);
-            } else if waiter.remote {
-                served.push(Served::Remote { client: waiter.client, core: waiter.core });
+            } else if waiter.remote || has_locks && waiter.has_destination() {
+                served.push(Served::Remote { waiter });
                 break;
             } else {
                 self.waiters.remove(waiter.client);

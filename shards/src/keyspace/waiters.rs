@@ -57,6 +57,13 @@ impl Waiter {
         !self.claimed.swap(true, Ordering::AcqRel)
     }
 
+    /// The command puts what it takes into another key.
+    pub fn has_destination(&self) -> bool {
+        let mut uses = Vec::new();
+        let known = key_uses(&self.command.spec, self.args.args(), &mut uses);
+        known.is_err() || uses.iter().any(|key| !key.access.has(KeyAccess::DELETE))
+    }
+
     /// Somebody serves the client already, or has answered it.
     pub fn is_claimed(&self) -> bool {
         self.claimed.load(Ordering::Acquire)
@@ -154,7 +161,7 @@ impl Waiters {
             let gone = place.and_then(|place| queue.waiters.remove(place));
             if queue.waiters.is_empty() {
                 self.by_key.remove(&key);
-            } else if gone.is_some_and(|waiter| waiter.remote) && !queue.ready {
+            } else if gone.is_some() && !queue.ready {
                 queue.ready = true;
                 self.ready.push(key);
             }

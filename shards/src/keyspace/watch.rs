@@ -12,6 +12,11 @@ pub type DbKey = (usize, Box<[u8]>);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct ClientId(pub u64);
 
+impl ClientId {
+    /// Who runs the commands of a replica's primary.
+    pub const PRIMARY: ClientId = ClientId(u64::MAX - 1);
+}
+
 #[derive(Default)]
 pub struct Watch {
     keys: HashMap<DbKey, Vec<Watching>>,

@@ -386,7 +386,7 @@ fn a_served_pop_is_not_counted_as_a_change() {
     s.block(2, "BLPOP l 0");
     s.block(3, "BLMPOP 0 1 l LEFT COUNT 5");
     s.run("RPUSH l a b c");
-    assert_eq!(s.shard.serve_ready(s.now, &mut Vec::new()), 2);
+    assert_eq!(s.shard.serve_ready(s.now, false, &mut Vec::new()), 2);
 }
 
 #[test]
