@@ -8,6 +8,7 @@ mod core;
 mod dispatch;
 mod node;
 mod observe;
+mod peers;
 mod persistence;
 mod protocol;
 mod reactor;

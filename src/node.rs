@@ -9,6 +9,7 @@ use crate::coordinator::contract::{INBOX_MAX, Order, ToCore, ToCores};
 use crate::coordinator::loading;
 use crate::coordinator::status::Persistence;
 use crate::core::counters::Counters;
+use crate::core::feed::Feed;
 use crate::core::log::Log;
 use crate::core::pubsub::PubSub;
 use crate::core::shared::{Node, Pause, PerCore, Relisten, Shutdown, log_level, shard_settings};
@@ -20,6 +21,9 @@ use crate::observe::latency::LatencyMonitor;
 use crate::observe::rates::Rates;
 use crate::observe::slowlog::SlowLog;
 use crate::observe::{clock, log, memory};
+use crate::peers;
+use crate::peers::contract::ToPeers;
+use crate::peers::status::Replication;
 use crate::reactor::disk::RingDisk;
 use crate::reactor::listener::{self, ListenError, ListenOptions, Listener};
 use crate::reactor::listening::Listening;
@@ -85,10 +89,11 @@ fn start(launch: Launch) -> Result<(), String> {
     let listening = Arc::new(Listening::new(config.port, listen(&config)?));
     let pidfile = write_pidfile(&config)?;
     let (to_coordinator, orders) = crossbeam_channel::unbounded();
-    let node = Arc::new(new_node(config, config_file, cores, registry, to_coordinator));
+    let (replication, to_peers) = Replication::new(peers::new_id(), config.replicaof.is_some());
+    let node = Arc::new(new_node(config, config_file, cores, registry, to_coordinator, replication));
     let first = node.relisten.set(relisten(listening.clone()));
     assert!(first.is_ok(), "nobody else sets it");
-    run_cores(&node, features, listening, orders)?;
+    run_cores(&node, features, listening, orders, to_peers)?;
     if let Some(path) = pidfile {
         log::notice("Removing the pid file.");
         let _gone_already = std::fs::remove_file(path);
@@ -157,6 +162,7 @@ fn new_node(
     cores: usize,
     registry: Registry,
     to_coordinator: Sender<Order>,
+    replication: Replication,
 ) -> Node {
     let now = clock::wall_ms() / 1000;
     Node {
@@ -165,7 +171,6 @@ fn new_node(
         config: Mutex::new(Arc::new(config)),
         config_file,
         run_id: process::random_hex(40),
-        replication_id: Mutex::new(process::random_hex(40)),
         started: Instant::now(),
         started_at: now,
         next_client_id: AtomicU64::new(1),
@@ -176,6 +181,7 @@ fn new_node(
         pause: Pause::default(),
         shutdown: Shutdown::default(),
         persistence: Persistence::new(now),
+        replication,
         to_coordinator,
         peak_memory: AtomicU64::new(0),
         startup_memory: AtomicU64::new(0),
@@ -189,7 +195,13 @@ struct Assignment {
     listening: Option<Arc<Listening>>,
 }
 
-fn run_cores(node: &Arc<Node>, features: Features, listening: Arc<Listening>, orders: Receiver<Order>) -> Result<(), String> {
+fn run_cores(
+    node: &Arc<Node>,
+    features: Features,
+    listening: Arc<Listening>,
+    orders: Receiver<Order>,
+    to_peers: Receiver<ToPeers>,
+) -> Result<(), String> {
     let seeds = process::random_words();
     let hasher = KeyHasher::new(seeds, node.cores as u16);
     let mut cpus = core_affinity::get_core_ids().unwrap_or_default();
@@ -246,8 +258,20 @@ fn run_cores(node: &Arc<Node>, features: Features, listening: Arc<Listening>, or
         assign.send(Assignment { mesh, listening }).map_err(|_| "a core ended before it began".to_owned())?;
     }
     log::notice(&format!("Server initialized: {} cores, {} commands", node.cores, node.registry.len()));
-    let to_ring = bells.clone();
-    let to_cores = ToCores::new(inboxes, Box::new(move |core| to_ring[core].ring_from_outside()));
+    let to_cores = |inboxes| {
+        let to_ring = bells.clone();
+        ToCores::new(inboxes, Box::new(move |core: usize| to_ring[core].ring_from_outside()))
+    };
+    let peers = {
+        let (node, to_cores) = (node.clone(), to_cores(inboxes.clone()));
+        let body = move || {
+            let served = peers::run(node, to_peers, to_cores);
+            // A node whose peers cannot be served goes on for its clients.
+            served.unwrap_or_else(|message| log::warning(&message));
+        };
+        thread::Builder::new().name("kvcore-peers".into()).spawn(body).map_err(|error| error.to_string())?
+    };
+    let to_cores = to_cores(inboxes);
     let coordinator = Coordinator { node: node.clone(), orders, to_cores, aof: None };
     let coordinator = thread::Builder::new()
         .name("kvcore-coord".into())
@@ -267,6 +291,8 @@ fn run_cores(node: &Arc<Node>, features: Features, listening: Arc<Listening>, or
     }
     node.persistence.give_up.store(true, Ordering::Relaxed);
     let _ended = node.to_coordinator.send(Order::Exit);
+    node.replication.tell(ToPeers::Exit);
+    result = result.and(peers.join().map_err(|_| "the thread for other nodes' connections panicked".to_owned()));
     result.and(coordinator.join().unwrap_or_else(|_| Err("the coordinator panicked".to_owned())))
 }
 
@@ -300,10 +326,12 @@ fn new_core(id: usize, node: &Arc<Node>, hasher: KeyHasher, seed: u64, inbox: Re
         reset_on_return: false,
         rates: Rates::new(clock::wall_ms()),
         log: Log::default(),
+        feed: Feed::default(),
         inbox,
         to_save: Vec::new(),
         to_rewrite: false,
         loading: false,
+        is_replica: false,
     };
     core.apply_config(config);
     core

@@ -8,6 +8,7 @@ pub mod registry;
 use crate::coordinator::contract::Asker;
 use crate::core::Core;
 use crate::core::connection::Connection;
+use crate::replication::primary::request::Request;
 use kvshard::command::Command;
 use kvshard::{Args, Error, Reply};
 use registry::Registered;
@@ -56,6 +57,8 @@ pub enum Action {
     Close,
     /// Close at once, without a reply.
     Drop,
+    /// The connection goes on as a replica's.
+    Leave(Box<Request>),
 }
 
 pub type Part = Box<dyn Any + Send>;
@@ -127,6 +130,7 @@ pub fn commands() -> impl Iterator<Item = &'static NodeCommand> {
         monitor::COMMANDS,
         persistence::COMMANDS,
         pubsub::COMMANDS,
+        replication::COMMANDS,
         server::COMMANDS,
         slowlog::COMMANDS,
         transaction::COMMANDS,
@@ -148,6 +152,7 @@ pub mod memory;
 pub mod monitor;
 pub mod persistence;
 pub mod pubsub;
+pub mod replication;
 pub mod server;
 pub mod slowlog;
 pub mod transaction;

@@ -206,6 +206,8 @@ pub static SPUBLISH: NodeCommand = Command {
 /// A publisher that listens itself gets the message before its reply, as with Redis.
 fn publish(c: &mut Call<'_>, r: &mut Reply<'_>, shard: bool) -> Result<Action, Error> {
     let (channel, message) = (c.args.at(1), c.args.at(2));
+    let db = c.core.connections[c.connection].db;
+    c.core.feed_command(db, c.args);
     let cores = c.core.subscribing_cores();
     if cores.iter().all(|&core| core == c.core.id) {
         r.integer(c.core.deliver(shard, channel, message) as i64);

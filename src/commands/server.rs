@@ -1,16 +1,16 @@
-//! Commands about the node as a whole: TIME, ROLE, LOLWUT, SHUTDOWN.
+//! Commands about the node as a whole: TIME, LOLWUT, SHUTDOWN.
 
 use super::{Action, Call, NodeCommand};
 use crate::config::REDIS_VERSION;
 use crate::coordinator::contract::Order;
 use crate::core::shared::ShutdownOptions;
 use crate::observe::{clock, log};
-use kvshard::command::{AclCategory, Arg, ArgFlags, ArgKind, Command};
+use kvshard::command::{Arg, ArgFlags, ArgKind, Command};
 use kvshard::number::parse_i64;
 use kvshard::{Args, Error, Flags, Group, Reply, Route, Spec};
 use std::sync::atomic::Ordering;
 
-pub static COMMANDS: &[&NodeCommand] = &[&TIME, &ROLE, &LOLWUT, &SHUTDOWN];
+pub static COMMANDS: &[&NodeCommand] = &[&TIME, &LOLWUT, &SHUTDOWN];
 
 pub static TIME: NodeCommand = Command {
     spec: Spec {
@@ -32,30 +32,6 @@ fn time(_c: &mut Call<'_>, r: &mut Reply<'_>) -> Result<Action, Error> {
     r.array(2);
     r.bulk_integer(micros / 1_000_000);
     r.bulk_integer(micros % 1_000_000);
-    Ok(Action::Done)
-}
-
-pub static ROLE: NodeCommand = Command {
-    spec: Spec {
-        name: "role",
-        group: Group::Server,
-        since: "2.8.12",
-        summary: "Tells the node's part in replication.",
-        arity: 1,
-        flags: Flags::NOSCRIPT.with(Flags::LOADING).with(Flags::STALE).with(Flags::FAST),
-        acl: AclCategory::ADMIN.with(AclCategory::DANGEROUS),
-        route: Route::Node,
-        ..Spec::DEFAULT
-    },
-    run: role,
-};
-
-/// A primary that nobody follows, and whose stream of changes has not begun.
-fn role(_c: &mut Call<'_>, r: &mut Reply<'_>) -> Result<Action, Error> {
-    r.array(3);
-    r.bulk(b"master");
-    r.integer(0);
-    r.array(0);
     Ok(Action::Done)
 }
 

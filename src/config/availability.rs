@@ -15,8 +15,6 @@ struct Missing {
 
 /// Missing parts that a node can run without, with a warning.
 const WARNED: &[Missing] = &[
-    Missing { part: "The append-only file (appendonly yes)", asked_for_by: |l| l.config.appendonly },
-    Missing { part: "Replication (replicaof)", asked_for_by: |l| l.config.replicaof.is_some() },
     Missing { part: "Sentinel inside a data node (sentinel lines)", asked_for_by: |l| !l.declared.sentinel.is_empty() },
     Missing { part: "Logging to syslog (syslog-enabled yes)", asked_for_by: |l| l.config.syslog_enabled },
 ];
@@ -77,9 +75,8 @@ mod tests {
 
     #[test]
     fn missing_parts_are_named() {
-        let loaded = read("replicaof 10.0.0.1 6379\nio-threads 4\nsentinel monitor m 127.0.0.1 1 1");
+        let loaded = read("io-threads 4\nsentinel monitor m 127.0.0.1 1 1");
         let expected = [
-            "Replication (replicaof) is not available in this version of kvcore.",
             "Sentinel inside a data node (sentinel lines) is not available in this version of kvcore.",
             "'io-threads' is accepted but has no effect: the number of threads is set by cores.",
         ];

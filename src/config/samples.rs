@@ -37,7 +37,7 @@ fn the_sample_shows_defaults() {
 #[test]
 fn commented_lines_are_right_too() {
     let lines: Vec<&str> = commented(NODE).collect();
-    assert!(lines.len() > 20, "{lines:?}");
+    assert!(lines.len() > 10, "{lines:?}");
     for line in lines {
         let words = words::split(line.as_bytes()).expect("quotes are closed");
         let name = String::from_utf8_lossy(&words[0]).into_owned();

@@ -3,10 +3,11 @@
 
 use crate::config::REDIS_VERSION;
 use crate::observe::{clock, memory};
+use crate::replication::history::Standing;
 use ahash::RandomState;
 use kvshard::Settings;
 use kvshard::codec::commands::write_value;
-use kvshard::codec::rdb::file::{Checksum, Event, FileError, FileReader, FileWriter, Preamble};
+use kvshard::codec::rdb::file::{Checksum, Event, FileError, FileReader, FileWriter, Preamble, Replication};
 use kvshard::codec::rdb::{Compression, RDB_VERSION, ValueLimits};
 use kvshard::effects::write_command;
 
@@ -24,12 +25,14 @@ pub struct Commands {
 }
 
 impl Body {
-    /// An RDB, whose header goes to `out`. `databases`: how many keys, and keys that expire, each has.
+    /// An RDB, whose header goes to `out`. `databases`: how many keys, and keys that expire, each has. `standing`: where it is in the
+    /// replication stream.
     pub fn rdb(
         checksum: Checksum,
         compression: Compression,
         aof_base: bool,
         databases: &[(u64, u64)],
+        standing: Option<&Standing>,
         out: &mut Vec<u8>,
     ) -> Body {
         let mut writer = FileWriter::new(checksum, compression);
@@ -38,7 +41,11 @@ impl Body {
             created_s: (clock::wall_ms() / 1000) as u64,
             used_memory_bytes: memory::used(),
             aof_base,
-            replication: None,
+            replication: standing.map(|standing| Replication {
+                stream_db: standing.db.into(),
+                id: standing.id.as_str(),
+                offset: standing.offset.0,
+            }),
         };
         writer.header(&preamble, out);
         for (db, &(keys, expiring)) in databases.iter().enumerate().filter(|(_, (keys, _))| *keys > 0) {

@@ -5,6 +5,7 @@
 
 use super::status::{Reload, Saving};
 use crate::core::log::Segment;
+use crate::replication::history::Standing;
 use crossbeam_channel::{Receiver, Sender};
 use kvshard::codec::rdb::Compression;
 use kvshard::keyspace::load::{LoadFault, LoadRules};
@@ -22,6 +23,8 @@ pub enum Order {
     ReloadAppendOnly(Asker),
     /// Load the RDB file that is there, while the node runs.
     Reload(Reload),
+    /// The same of one that the primary has sent, in place of what is in memory.
+    LoadForReplica,
     /// One new segment for each core, to be sent to the core that asks. `why`: for the log.
     OpenSegments {
         core: usize,
@@ -49,6 +52,15 @@ pub struct Snapshot {
     pub databases: Vec<(u64, u64)>,
     /// Changes counted up to the cut.
     pub changes: u64,
+    /// Says where in the replication stream the cut is, if there is one.
+    pub standing: Option<Receiver<Standing>>,
+}
+
+impl Snapshot {
+    /// Where in the replication stream the cut is. The executor that knows it answers at once.
+    pub fn standing(&self) -> Option<Standing> {
+        self.standing.as_ref()?.recv().ok()
+    }
 }
 
 /// Records of one shard's cut.
@@ -69,6 +81,12 @@ pub enum ToCore {
     Segments(Result<Vec<Segment>, String>),
     /// The data set is being loaded.
     Load(Load),
+    /// Whole commands of the primary's stream, and the place behind them. For the first core.
+    Apply { bytes: Vec<u8>, end: u64 },
+    /// The primary's stream ends here, perhaps in the midst of a block. For the first core.
+    ForgetStream,
+    /// The configuration was changed by another than a client.
+    Configure,
 }
 
 /// Steps of loading. A core takes them in their order.
@@ -126,6 +144,10 @@ pub struct ToCores {
 impl ToCores {
     pub fn new(inboxes: Vec<Sender<ToCore>>, wake: Box<dyn Fn(usize) + Send>) -> Self {
         ToCores { inboxes, wake }
+    }
+
+    pub fn wake(&self, core: usize) {
+        (self.wake)(core);
     }
 
     pub fn wake_all(&self) {

@@ -13,6 +13,7 @@ pub mod status;
 
 use crate::core::shared::Node;
 use crate::observe::log;
+use crate::peers::contract::ToPeers;
 use crate::persistence::disk::FileLayer;
 use aof::Aof;
 use contract::{Order, ToCores};
@@ -47,6 +48,7 @@ impl Coordinator {
             match order {
                 Order::Snapshot(snapshot) => self.save(disk, *snapshot),
                 Order::Reload(reload) => self.reload(reload),
+                Order::LoadForReplica => self.load_for_replica(),
                 Order::ReloadAppendOnly(asker) => self.reload_append_only(disk, asker),
                 Order::OpenSegments { core, turning_on, why } => self.open_segments(disk, core, turning_on, why),
                 Order::CallOffShutdown => self.node.shutdown.call_off(&self.to_cores),
@@ -58,10 +60,13 @@ impl Coordinator {
 
     /// What comes before the first order.
     fn start(&mut self, disk: &mut impl FileLayer) -> Result<(), LoadError> {
-        let Loaded { manifest, next_operation } = self.load(disk)?;
+        let Loaded { manifest, next_operation, stored } = self.load(disk)?;
         self.node.persistence.next_operation.store(next_operation.0, Ordering::Relaxed);
         if self.node.current_config().appendonly {
             self.begin_appending(disk, manifest).map_err(LoadError::Fatal)?;
+        }
+        if stored.is_some() || self.node.replication.is_replica() {
+            self.node.replication.tell(ToPeers::Started { stored });
         }
         self.node.persistence.loading.store(false, Ordering::SeqCst);
         log::notice("Ready to accept connections");

@@ -7,6 +7,7 @@ use super::contract::{Piece, Snapshot, ToCore};
 use super::status::Saving;
 use crate::config::structures::os_reason;
 use crate::observe::{clock, log};
+use crate::peers::contract::{SnapshotStep, ToPeers};
 use crate::persistence::disk::FileLayer;
 use crossbeam_channel::RecvTimeoutError;
 use kvshard::codec::rdb::Compression;
@@ -24,6 +25,10 @@ const WRITE_BYTES: usize = 256 << 10;
 const SYNC_BYTES: u64 = 32 << 20;
 /// How often a save looks whether it is to be given up, while no piece comes.
 const LOOK: Duration = Duration::from_millis(20);
+/// Bytes of a snapshot that go to replicas at once, and those that may be on their way there.
+const STREAM_BYTES: usize = 64 << 10;
+const STREAM_WINDOW_BYTES: usize = 1 << 20;
+const STREAM_LOOK: Duration = Duration::from_millis(1);
 
 /// Why there is no new file.
 #[derive(Debug)]
@@ -73,15 +78,69 @@ impl Coordinator {
     pub(super) fn save(&mut self, disk: &mut impl FileLayer, snapshot: Snapshot) {
         let result = match snapshot.saving {
             Saving::Rewrite { first_kept } => self.write_base(disk, &snapshot, first_kept),
+            Saving::Replicas { streamed: true } => self.stream(&snapshot),
             _ => self.write_rdb(disk, &snapshot),
         };
         // From here on the cores find nobody who takes their pieces, and give their cuts up.
-        let Snapshot { saving, changes, pieces, .. } = snapshot;
+        let Snapshot { saving, changes, pieces, path, .. } = snapshot;
         drop(pieces);
         match saving {
+            Saving::Replicas { streamed } => self.settle_for_replicas(streamed, path, changes, &result),
             Saving::Rewrite { .. } => self.settle_rewrite(disk, &result),
             _ => self.settle(saving, changes, &result),
         }
+    }
+
+    /// Sends a snapshot to the replicas instead of writing a file.
+    fn stream(&self, snapshot: &Snapshot) -> Result<(), SaveError> {
+        let replication = &self.node.replication;
+        let given_up = || self.node.persistence.give_up.load(Ordering::Relaxed);
+        let send = |buffer: &mut Vec<u8>| {
+            while replication.snapshot_bytes.load(Ordering::Relaxed) > STREAM_WINDOW_BYTES {
+                if given_up() || self.node.shutdown.is_requested() {
+                    return Err(SaveError::GivenUp);
+                }
+                std::thread::sleep(STREAM_LOOK);
+            }
+            replication.snapshot_bytes.fetch_add(buffer.len(), Ordering::Relaxed);
+            replication.tell(ToPeers::Snapshot(SnapshotStep::Bytes(std::mem::take(buffer))));
+            Ok(())
+        };
+        let mut buffer = Vec::new();
+        let checksum = if self.node.current_config().rdbchecksum { Checksum::On } else { Checksum::Off };
+        let standing = snapshot.standing();
+        let mut body = Body::rdb(checksum, snapshot.compression, false, &snapshot.databases, standing.as_ref(), &mut buffer);
+        collect(snapshot, &mut body, &mut buffer, given_up, self.written(), |buffer| {
+            if buffer.len() < STREAM_BYTES { Ok(()) } else { send(buffer) }
+        })?;
+        body.end(&mut buffer);
+        send(&mut buffer)
+    }
+
+    fn settle_for_replicas(&self, streamed: bool, path: PathBuf, changes: u64, result: &Result<(), SaveError>) {
+        let persistence = &self.node.persistence;
+        match result {
+            Ok(()) if streamed => {}
+            Ok(()) => {
+                persistence.last_save.store(clock::wall_ms() / 1000, Ordering::Relaxed);
+                persistence.saved_changes.store(changes, Ordering::Relaxed);
+                log::notice("DB saved on disk");
+            }
+            Err(error) => log::warning(&error.to_string()),
+        }
+        match result {
+            Ok(()) if streamed => log::notice("Background RDB transfer terminated with success"),
+            Ok(()) => log::notice("Background saving terminated with success"),
+            Err(SaveError::GivenUp) => log::warning("Background transfer terminated by signal 10"),
+            Err(_) => log::warning("Background transfer error"),
+        }
+        persistence.rdb().has_ended();
+        let step = match result {
+            Ok(()) if streamed => SnapshotStep::Whole,
+            Ok(()) => SnapshotStep::File(path),
+            Err(_) => SnapshotStep::Failed,
+        };
+        self.node.replication.tell(ToPeers::Snapshot(step));
     }
 
     fn write_rdb(&self, disk: &mut impl FileLayer, snapshot: &Snapshot) -> Result<(), SaveError> {
@@ -93,11 +152,16 @@ impl Coordinator {
         let persistence = &self.node.persistence;
         let checksum = if self.node.current_config().rdbchecksum { Checksum::On } else { Checksum::Off };
         let given_up = || persistence.give_up.load(Ordering::Relaxed);
-        let written = |bytes, keys| {
+        write(disk, snapshot, target, checksum, given_up, self.written())
+    }
+
+    /// What is to be called for each piece that was taken.
+    fn written(&self) -> impl Fn(usize, u64) {
+        let persistence = &self.node.persistence;
+        |bytes, keys| {
             persistence.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
             persistence.keys_written.fetch_add(keys, Ordering::Relaxed);
-        };
-        write(disk, snapshot, target, checksum, given_up, written)
+        }
     }
 
     /// An empty base, for a node that has nothing to append to.
@@ -112,6 +176,7 @@ impl Coordinator {
             cores: 0,
             databases: Vec::new(),
             changes: 0,
+            standing: None,
         };
         self.write(disk, &snapshot, Target { temporary: &temporary_base(), path, form })
     }
@@ -183,7 +248,7 @@ impl Coordinator {
             Saving::Reload(reload) if result.is_ok() => self.reload(reload),
             Saving::Reload(reload) => self.reopen(reload.asker, b"-ERR\r\n"),
             Saving::Shutdown => self.node.shutdown.saved(result.is_ok(), &self.to_cores),
-            Saving::Background | Saving::Rewrite { .. } => {}
+            Saving::Background | Saving::Replicas { .. } | Saving::Rewrite { .. } => {}
         }
     }
 }
@@ -222,10 +287,37 @@ fn write(
 ) -> Result<(), SaveError> {
     let Target { temporary, path, form } = target;
     let mut output = Output::create(disk, temporary)?;
+    let (databases, standing) = (&snapshot.databases, snapshot.standing());
+    let mut buffer = std::mem::take(&mut output.buffer);
     let mut body = match form {
         Form::Commands => Body::commands(),
-        _ => Body::rdb(checksum, snapshot.compression, form == Form::RdbBase, &snapshot.databases, &mut output.buffer),
+        _ => Body::rdb(checksum, snapshot.compression, form == Form::RdbBase, databases, standing.as_ref(), &mut buffer),
     };
+    collect(snapshot, &mut body, &mut buffer, &given_up, written, |buffer| {
+        std::mem::swap(buffer, &mut output.buffer);
+        let written = output.write_if(WRITE_BYTES);
+        std::mem::swap(buffer, &mut output.buffer);
+        written
+    })?;
+    output.buffer = buffer;
+    body.end(&mut output.buffer);
+    output.write_if(1)?;
+    output.sync()?;
+    if given_up() {
+        return Err(SaveError::GivenUp);
+    }
+    output.put_in_place(path)
+}
+
+/// Puts the cores' pieces into the body as they come. `send` may take bytes from the buffer after each.
+fn collect(
+    snapshot: &Snapshot,
+    body: &mut Body,
+    buffer: &mut Vec<u8>,
+    given_up: impl Fn() -> bool,
+    written: impl Fn(usize, u64),
+    mut send: impl FnMut(&mut Vec<u8>) -> Result<(), SaveError>,
+) -> Result<(), SaveError> {
     let mut cores_left = snapshot.cores;
     while cores_left > 0 {
         if given_up() {
@@ -236,19 +328,13 @@ fn write(
             Err(RecvTimeoutError::Timeout) => continue,
             Err(RecvTimeoutError::Disconnected) => return Err(SaveError::GivenUp),
         };
-        body.records(&records, &mut output.buffer);
-        output.write_if(WRITE_BYTES)?;
+        body.records(&records, buffer);
+        send(buffer)?;
         dawdle(keys_pause(keys, snapshot.key_delay_us), &given_up)?;
         written(records.len(), keys);
         cores_left -= usize::from(ended);
     }
-    body.end(&mut output.buffer);
-    output.write_if(1)?;
-    output.sync()?;
-    if given_up() {
-        return Err(SaveError::GivenUp);
-    }
-    output.put_in_place(path)
+    Ok(())
 }
 
 /// What `rdb-key-save-delay` makes of so many keys.
@@ -408,6 +494,7 @@ mod tests {
             cores: 2,
             databases: vec![(keys as u64, 0)],
             changes: 0,
+            standing: None,
         }
     }
 

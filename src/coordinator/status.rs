@@ -69,6 +69,8 @@ pub enum Saving {
     Foreground(Asker),
     /// BGSAVE, or a save point.
     Background,
+    /// For replicas; `streamed`: to them, instead of to the file.
+    Replicas { streamed: bool },
     /// The node ends after it.
     Shutdown,
     /// The base of the append-only file; segments before this one are in it.

@@ -7,6 +7,7 @@ use super::pubsub::Subscriptions;
 use super::reorder::{Place, Reorder};
 use crate::commands::registry::Registered;
 use crate::protocol::Parser;
+use crate::replication::primary::request::{About, Request};
 use kvshard::command::ArgsBuf;
 use kvshard::keyspace::ClientId;
 use kvshard::keyspace::waiters::TimeoutReply;
@@ -47,6 +48,10 @@ pub struct Connection {
     /// No more commands are to be run; the socket goes at the end of the turn.
     pub closing: bool,
     pub close_after_output: bool,
+    /// It is closing here to go on as a replica's, with this request.
+    pub leaving: Option<Box<Request>>,
+    /// What it has said of itself as a replica.
+    pub about: Option<Box<About>>,
     /// The peer has sent its last byte.
     pub input_ended: bool,
     /// Why no further command of this connection may be started now.
@@ -191,6 +196,8 @@ impl Connection {
             receiving: false,
             closing: false,
             close_after_output: false,
+            leaving: None,
+            about: None,
             input_ended: false,
             stall: Stall::None,
             db: 0,
@@ -282,6 +289,11 @@ impl Connection {
     }
 
     /// Whether the connection is reached from this machine only (for `protected-mode`).
+    /// The peer's address, without its port.
+    pub fn peer_ip(&self) -> &str {
+        self.peer.rsplit_once(':').map_or(&*self.peer, |(ip, _)| ip).trim_start_matches('[').trim_end_matches(']')
+    }
+
     pub fn is_local(&self) -> bool {
         self.is_unix || self.peer.starts_with("127.") || self.peer.starts_with("[::1]")
     }

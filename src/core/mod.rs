@@ -5,6 +5,7 @@
 
 pub mod connection;
 pub mod counters;
+pub mod feed;
 pub mod log;
 pub mod pubsub;
 pub mod reorder;
@@ -73,10 +74,14 @@ pub struct Core {
     pub rates: Rates<3>,
     /// What is appended to this core's segment.
     pub log: Log,
+    /// What goes into the replication stream.
+    pub feed: feed::Feed,
     /// What the coordinator has to say.
     pub inbox: Receiver<ToCore>,
     /// This core takes part in loading the data set: nothing expires and no keyspace event is published.
     pub loading: bool,
+    /// The node is a replica, as far as this core has noticed.
+    pub is_replica: bool,
     /// Saves that were ordered here and wait for the instant of their cut.
     pub to_save: Vec<Saving>,
     /// A rewrite of the append-only file was ordered here.
@@ -242,7 +247,7 @@ impl Core {
         self.loading = loading;
         if let Some(shard) = &mut self.shard {
             // What is loaded is in the log already.
-            shard.effects.enabled = !loading && self.log.is_on();
+            shard.effects.enabled = !loading && (self.log.is_on() || self.node.replication.feeding.load(Ordering::Acquire));
         }
         self.apply_config(self.config.clone());
     }
@@ -254,6 +259,7 @@ impl Core {
             settings.loading = true;
             settings.notify = NotifyFlags::default();
         }
+        settings.replica = self.node.replication.role(&config);
         if let Some(shard) = &mut self.shard {
             shard.settings = Settings { active_expire: shard.settings.active_expire, ..settings.clone() };
         }

@@ -5,9 +5,10 @@ use crate::config::{Config, structures::KeyspaceEvents, values::*};
 use crate::coordinator::contract::{Asker, Order, ToCore, ToCores};
 use crate::coordinator::status::Persistence;
 use crate::observe::log;
+use crate::peers::status::Replication;
 use crossbeam_channel::Sender;
 use kvshard::Settings;
-use kvshard::settings::{EvictionPolicy, NotifyFlags};
+use kvshard::settings::{EvictionPolicy, NotifyFlags, Replica};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
@@ -20,7 +21,6 @@ pub struct Node {
     pub config: Mutex<Arc<Config>>,
     pub config_file: Option<PathBuf>,
     pub run_id: String,
-    pub replication_id: Mutex<String>,
     pub started: Instant,
     /// Seconds since 1970.
     pub started_at: i64,
@@ -34,6 +34,7 @@ pub struct Node {
     pub pause: Pause,
     pub shutdown: Shutdown,
     pub persistence: Persistence,
+    pub replication: Replication,
     pub to_coordinator: Sender<Order>,
     /// Most memory in use seen so far, bytes.
     pub peak_memory: AtomicU64,
@@ -264,6 +265,7 @@ pub fn shard_settings(config: &Config) -> Settings {
         active_expire_effort: config.active_expire_effort,
         active_expire: true,
         loading: false,
+        replica: Replica::No,
         sanitize_dump_payload: true,
         lazyfree_lazy_expire: config.lazyfree_lazy_expire,
         lazyfree_lazy_eviction: config.lazyfree_lazy_eviction,

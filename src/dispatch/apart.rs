@@ -19,7 +19,7 @@ use super::log::BlockLog;
 use super::mesh::{OperationId, Release, Scope};
 use super::operation::{Block, Operation};
 use crate::commands::registry::{Registered, Run};
-use crate::core::connection::Special;
+use crate::replication::encoded::Encoded;
 use kvshard::command::{ArgsBuf, Split};
 use kvshard::keyspace::ClientId;
 use kvshard::keyspace::slot::SlotId;
@@ -42,7 +42,7 @@ impl Engine {
         let connection = &self.core.connections[index];
         // Arguments that are no whole number of steps are for the command itself to refuse.
         let fits = (args.len() - 1).is_multiple_of(step);
-        if !command.spec.apart || !fits || connection.special.has(Special::LOADER) {
+        if !command.spec.apart || !fits || self.core.loading {
             return false;
         }
         let (db, client, cores) = (connection.db, connection.id, self.core.node.cores);
@@ -72,6 +72,8 @@ impl Engine {
             needs.iter().zip(&shares).for_each(|((shard, _), share)| log.push(*shard, share.db, share.args.args()));
             log
         });
+        let (db, whole) = (shares[0].db, block.commands[0].1.args());
+        self.feed_operation(|| Encoded::command(db, whole));
         let logged = log.and_then(|log| self.logged(log)).map(Arc::new);
         let mut out = Vec::new();
         Reply::new(&mut out, false).ok();

@@ -98,7 +98,7 @@ impl Engine {
         let mut served = Vec::new();
         let Some(shard) = &mut self.core.shard else { return };
         let began = self.clock.nanos();
-        let changes = shard.serve_ready(self.core.now, &mut served);
+        let changes = shard.serve_ready(self.core.now, !self.locks.is_quiet(), &mut served);
         self.core.count_dirty(changes);
         self.publish_events();
         let nanos = (self.clock.nanos() - began) / served.len().max(1) as u64;
@@ -109,7 +109,10 @@ impl Engine {
                     let (to, answer) = (usize::from(waiter.core), Answer::Served { client: waiter.client, reply, slow });
                     if to == self.core.id { self.send_answer(to, answer) } else { self.answer_when_durable(to, answer) }
                 }
-                Served::Remote { client, core } => self.send_answer(usize::from(core), Answer::Ready { client }),
+                Served::Remote { waiter } => {
+                    let (client, args) = (waiter.client, waiter.args.clone());
+                    self.send_answer(usize::from(waiter.core), Answer::Ready { client, args });
+                }
             }
         }
     }
@@ -216,10 +219,10 @@ impl Engine {
 
     /// A key that this core's client waits for is ready elsewhere, and serving it takes several shards: the command runs again as an
     /// operation. If it has to wait once more it keeps its places in the queues.
-    pub(super) fn ready(&mut self, client: ClientId) {
+    pub(super) fn ready(&mut self, client: ClientId, args: ArgsBuf) {
         let Some(index) = self.core.connection_of(client) else { return };
         let Some(blocked) = &self.core.connections[index].blocked else { return };
-        let (command, args) = (blocked.command, blocked.args.clone());
+        let command = blocked.command;
         self.retry_blocked(index, command, args);
     }
 }

@@ -5,6 +5,7 @@
 use crate::commands::registry::Registered;
 use crate::config::structures::os_reason;
 use crate::core::connection::{Connection, Special, Transaction};
+use kvshard::shard::READ_ONLY;
 use kvshard::{Args, Error, Flags};
 
 /// The reply to a command that needs memory when there is none.
@@ -34,6 +35,12 @@ pub struct NodeSpecial {
     pub memory_limited: bool,
     /// The data set is being loaded.
     pub loading: bool,
+    /// Writes are refused, as too few replicas would have them.
+    pub lacks_replicas: bool,
+    /// Writes are refused, as they are the primary's to make.
+    pub read_only: bool,
+    /// What is here is not to be shown, as the primary may have something else.
+    pub stale: bool,
     /// Writes are refused, as they would not survive.
     pub disk_error: Option<DiskError>,
 }
@@ -65,7 +72,9 @@ impl DiskError {
 impl NodeSpecial {
     #[inline]
     pub fn any(&self) -> bool {
-        self.paused.is_some() || self.ending || self.monitored || self.memory_limited || self.loading || self.disk_error.is_some()
+        let replication = self.lacks_replicas || self.read_only || self.stale;
+        let upkeep = self.memory_limited || self.loading || self.disk_error.is_some();
+        self.paused.is_some() || self.ending || self.monitored || upkeep || replication
     }
 }
 
@@ -142,6 +151,12 @@ pub fn check(connection: &Connection, command: &'static Registered, node: NodeSp
     {
         return Verdict::Refuse(disk_error.error());
     }
+    if node.lacks_replicas && runs_any(connection, command, Flags::WRITE) {
+        return Verdict::Refuse(Error::Text("NOREPLICAS Not enough good replicas to write."));
+    }
+    if node.read_only && runs_any(connection, command, Flags::WRITE) {
+        return Verdict::Refuse(READ_ONLY);
+    }
     if special.has(Special::SUBSCRIBED) && !allowed_while_subscribed(command) {
         let name = command.spec.name;
         return Verdict::Refuse(Error::Owned(format!(
@@ -151,7 +166,10 @@ pub fn check(connection: &Connection, command: &'static Registered, node: NodeSp
     if special.has(Special::MONITOR) && touches_keys(connection, command) {
         return Verdict::Refuse(Error::Text("ERR Replica can't interact with the keyspace"));
     }
-    if node.loading && !runs_while_loading(connection, command) {
+    if node.stale && !runs_while(connection, command, Flags::STALE) {
+        return Verdict::Refuse(Error::Text("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'."));
+    }
+    if node.loading && !runs_while(connection, command, Flags::LOADING) {
         return Verdict::Refuse(Error::Text("LOADING Redis is loading the dataset in memory"));
     }
     if node.ending && touches_keys(connection, command) {
@@ -178,10 +196,11 @@ pub fn runs_any(connection: &Connection, command: &'static Registered, flags: Fl
     command.flags().any(flags) || (runs_queue && connection.transaction.as_deref().is_some_and(queued))
 }
 
-fn runs_while_loading(connection: &Connection, command: &'static Registered) -> bool {
-    let all = |transaction: &Transaction| transaction.queue.iter().all(|(queued, _)| queued.flags().has(Flags::LOADING));
+/// Whether the command, and all commands that EXEC would run, have the flag.
+fn runs_while(connection: &Connection, command: &'static Registered, flag: Flags) -> bool {
+    let all = |transaction: &Transaction| transaction.queue.iter().all(|(queued, _)| queued.flags().has(flag));
     let queue_runs = !command.flags().has(Flags::RUNS_QUEUE) || connection.transaction.as_deref().is_none_or(all);
-    command.flags().has(Flags::LOADING) && queue_runs
+    command.flags().has(flag) && queue_runs
 }
 
 /// Not for monitors, which Redis counts as replicas here.

@@ -13,6 +13,7 @@ use crate::core::connection::{ReplyMode, Special, Stall};
 use crate::observe::slowlog::{SlowEntry, shortened};
 use crate::protocol::{Limits, Parsed, ProtocolError};
 use kvshard::command::{ArgsBuf, KeyUse};
+use kvshard::keyspace::ClientId;
 use kvshard::keyspace::Key;
 use kvshard::shard::Request;
 use kvshard::table::Place;
@@ -402,7 +403,7 @@ impl Engine {
         }
         let core = &mut self.core;
         let connection = &mut core.connections[index];
-        let silent = connection.special.has(Special::REPLY_MODE);
+        let (client, silent) = (connection.id, connection.special.has(Special::REPLY_MODE));
         let direct = connection.reorder.is_empty() && !silent;
         let out = match (silent, direct) {
             (true, _) => {
@@ -432,8 +433,8 @@ impl Engine {
         }
         if outcome.failed {
             core.counters.error_reply(&out[start..]);
-            if core.loading {
-                loading::tell_error(command, &out[start..]);
+            if core.loading || client == ClientId::PRIMARY {
+                loading::tell_error(client, command, &out[start..]);
             }
         }
         if outcome.wait.is_none() {

@@ -7,9 +7,13 @@ use crate::commands::client;
 use crate::core::connection::{Connection, Special, Stall};
 use crate::observe::clock::wall_ms;
 use crate::observe::memory;
+use crate::peers::contract::{Departed, ToPeers};
+use crate::peers::status::PeerConnection;
+use crate::replication::primary::request::About;
 use kvshard::keyspace::expire::CycleBudget;
 use kvshard::keyspace::{ClientId, Db};
 use kvshard::settings::EvictionPolicy;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -22,6 +26,8 @@ const EVICTIONS_A_COMMAND: usize = 1000;
 
 /// Bytes in use up to which a resting core looks for memory to give back: it walks over all of it, some 0.2 ms for 64 MiB.
 const TIDIED_BYTES_MAX: u64 = 256 << 20;
+/// Bytes of the replication stream that may wait for the executor that sends it on.
+const QUEUED_STREAM_MAX: usize = 32 << 20;
 /// Connections looked at by one run of the clients' check, at least.
 const CHECKED_MIN: usize = 5;
 
@@ -44,6 +50,34 @@ impl Engine {
             core.counters.rejected_connections += 1;
             core.push_to(index, |out| out.extend_from_slice(DENIED.as_bytes()));
             core.close(index, true);
+        }
+    }
+
+    /// A connection leaves for the executor of other nodes' connections, if that is what it waits for: nothing of it is under way
+    /// any more.
+    pub fn departs(&mut self, index: usize, socket: OwnedFd) {
+        let connection = &mut self.core.connections[index];
+        if let Some(request) = connection.leaving.take() {
+            let peer_ip = connection.peer_ip().to_owned();
+            let about = connection.about.take().map_or_else(|| About { peer_ip, ..About::default() }, |about| *about);
+            let client = PeerConnection {
+                id: connection.id.0,
+                peer: connection.peer.to_string(),
+                local: connection.local.to_string(),
+                name: connection.name.as_deref().unwrap_or_default().to_vec(),
+                is_primary: false,
+                created_ms: connection.created_ms,
+            };
+            let input = connection.query.split_off(connection.query_at);
+            self.connection_ended(index);
+            self.send_feed();
+            self.core.node.replication.tell(ToPeers::Adopt(Box::new(Departed {
+                socket,
+                client,
+                about,
+                request: *request,
+                input,
+            })));
         }
     }
 
@@ -82,6 +116,7 @@ impl Engine {
         }
         if self.core.id == 0 {
             self.look_at_shutdown();
+            self.look_at_replication();
         }
         let retried = self.retry_refused();
         if self.special.paused.is_none() && !self.special.ending && !self.paused.is_empty() {
@@ -110,17 +145,51 @@ impl Engine {
 
     /// Refreshes what the gate knows of the node.
     pub(super) fn look_at_node(&mut self) {
-        let node = &self.core.node;
+        let node = self.core.node.clone();
+        let replication = &node.replication;
+        self.follow_role();
         let loading = node.persistence.loading.load(Ordering::Relaxed);
         let too_many_records = node.persistence.full_shards.load(Ordering::Relaxed) > 0;
+        // A failover does, and a stream that its reader does not keep up with.
+        let pauses_writes = replication.pauses_writes.load(Ordering::Relaxed)
+            || replication.queued_bytes.load(Ordering::Relaxed) > QUEUED_STREAM_MAX;
         self.special = NodeSpecial {
-            paused: node.pause.active(self.core.now).or(too_many_records.then_some(true)),
+            paused: node.pause.active(self.core.now).or((too_many_records || pauses_writes).then_some(true)),
             ending: node.shutdown.hold() != 0,
             monitored: node.monitors.load(Ordering::Relaxed) > 0,
-            memory_limited: self.core.config.maxmemory > 0 && !loading,
+            memory_limited: self.core.config.maxmemory > 0 && !loading && !self.ignores_maxmemory(),
+            lacks_replicas: replication.lacks_replicas(&self.core.config),
+            read_only: replication.is_replica() && self.core.config.replica_read_only,
+            stale: replication.is_link_down() && !self.core.config.replica_serve_stale_data,
             loading,
             disk_error: self.disk_error(),
         };
+    }
+
+    /// A replica leaves it to its primary what is evicted.
+    fn ignores_maxmemory(&self) -> bool {
+        self.core.node.replication.is_replica() && self.core.config.replica_ignore_maxmemory
+    }
+
+    /// The node has become a replica, or a primary, while all shards were in one place: what else this core has takes notice now.
+    #[inline]
+    fn follow_role(&mut self) {
+        if self.core.is_replica != self.core.node.replication.is_replica() {
+            self.change_role();
+        }
+    }
+
+    #[cold]
+    fn change_role(&mut self) {
+        self.core.is_replica = !self.core.is_replica;
+        self.core.apply_config(self.core.config.clone());
+        if self.core.is_replica {
+            let claims = |connection: &Connection| connection.blocked.as_ref().is_some_and(|blocked| blocked.claim());
+            let claimed = self.core.connections.iter().filter(|(_, connection)| claims(connection));
+            let errors = claimed.map(|(_, connection)| (connection.id, Some(INSTANCE_STATE_CHANGED)));
+            self.core.to_unblock.extend(errors);
+            self.after_job();
+        }
     }
 
     /// What keeps writes from surviving, if they are to be refused for it.
@@ -346,6 +415,9 @@ impl Engine {
         if to == self.core.id { self.adopt(adopted) } else { self.mesh.request(to, Request::Adopt(Box::new(adopted))) }
     }
 }
+
+const INSTANCE_STATE_CHANGED: &str =
+    "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)";
 
 const DENIED: &str = "-DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the default \
 user. In this mode connections are only accepted from the loopback interface. If you want to connect from external computers to Redis you \

@@ -186,17 +186,22 @@ impl Engine {
     /// Every file begins as a new client does: in the first database, outside of a transaction.
     fn begin_file(&mut self) {
         self.forget_client();
+        let client = self.inner_client(ClientId(u64::MAX));
+        if let Some(begun) = &mut self.loader.begun {
+            begun.client = Some(client);
+        }
+    }
+
+    /// A client without a socket, which runs commands that nobody waits for: its place and its generation.
+    pub(super) fn inner_client(&mut self, id: ClientId) -> (usize, u32) {
         self.next_generation = self.next_generation.wrapping_add(1);
         let (generation, now) = (self.next_generation, self.core.now);
-        let mut connection = Connection::new(ClientId(u64::MAX), -1, generation, String::new(), String::new(), true, now);
+        let mut connection = Connection::new(id, -1, generation, String::new(), String::new(), true, now);
         connection.special.set(Special::LOADER, true);
         connection.set_reply_mode(ReplyMode::Off);
         // There is no socket whose receive could be armed.
         connection.receiving = true;
-        let index = self.core.connections.insert(connection);
-        if let Some(begun) = &mut self.loader.begun {
-            begun.client = Some((index, generation));
-        }
+        (self.core.connections.insert(connection), generation)
     }
 
     fn forget_client(&mut self) {
@@ -236,10 +241,11 @@ impl Engine {
 
 /// A command of an append-only file has replied an error, which nobody gets: as in Redis the log tells it.
 #[cold]
-pub(super) fn tell_error(command: &Registered, reply: &[u8]) {
+pub(super) fn tell_error(client: ClientId, command: &Registered, reply: &[u8]) {
     let text = String::from_utf8_lossy(&reply[..reply.len().min(LOGGED_ERROR_MAX)]);
     let (text, name) = (text.trim_start_matches('-').trim_end(), command.spec.name);
+    let (this, to) = if client == ClientId::PRIMARY { ("replica", "master") } else { ("server", "AOF-loading-client") };
     log::warning(&format!(
-        "== CRITICAL == This server is sending an error to its AOF-loading-client: '{text}' after processing the command '{name}'"
+        "== CRITICAL == This {this} is sending an error to its {to}: '{text}' after processing the command '{name}'"
     ));
 }

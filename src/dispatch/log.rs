@@ -19,6 +19,7 @@ use crate::core::connection::Stall;
 use crate::core::log::{Completed, LogOperation, Segment};
 use crate::observe::log;
 use crate::persistence::spanning::{Operation, OperationId, SegmentSeq};
+use crate::replication::encoded::Encoded;
 use kvshard::keyspace::ClientId;
 use kvshard::{Args, Effects, Flags, Shard};
 use std::sync::atomic::Ordering;
@@ -45,6 +46,13 @@ impl BlockLog {
         let mut parts: Vec<Effects> = Vec::new();
         parts.resize_with(shards, Effects::default);
         BlockLog { parts, together }
+    }
+
+    /// All of it, as one block.
+    pub fn whole(&self) -> Option<Encoded> {
+        let mut all = Effects::default();
+        self.parts.iter().flat_map(Effects::iter).for_each(|effect| all.push_effect(effect));
+        Encoded::whole(&all)
     }
 
     /// What follows until [`BlockLog::end`] is one group in each part.
@@ -156,6 +164,7 @@ impl Engine {
                 self.begin_for_nobody(self.whole_shards(), block);
             }
             (AwaitingSegments::Rewrite, Err(_)) => {
+                self.core.node.replication.release_stream();
                 let persistence = &self.core.node.persistence;
                 persistence.rdb().running = None;
                 let mut aof = persistence.aof();
@@ -186,7 +195,7 @@ impl Engine {
             block.segments = Some(Vec::new());
             return self.begin_for_nobody(self.whole_shards(), block);
         }
-        if rewrites.is_some() || self.turning_off || persistence.cutting_shards.load(Ordering::Acquire) > 0 {
+        if rewrites.is_some() || self.turning_off {
             return;
         }
         let mut aof = persistence.aof();
@@ -207,7 +216,7 @@ impl Engine {
             log::notice(&format!("Starting automatic rewriting of AOF on {growth}% growth"));
         }
         log::notice(&format!("Background append only file rewriting started by pid {}", std::process::id()));
-        self.begin_rewrite("background rewrite");
+        self.core.to_rewrite = true;
     }
 
     /// Whether changes are logged anywhere. Known to every core from the moment on when it holds all shards, or is lent the first
@@ -217,16 +226,21 @@ impl Engine {
         self.core.node.persistence.logging.load(Ordering::Acquire) && !self.core.loading
     }
 
+    /// Whether effects are kept: for the log, or for the replication stream.
+    pub(super) fn keeps_effects(&self) -> bool {
+        self.is_logging() || self.core.is_feeding()
+    }
+
     /// Everything that was done so far is in the file.
     pub(super) fn log_is_written(&mut self) -> bool {
-        self.seal();
+        self.core.seal();
         self.core.log.is_idle(false)
     }
 
     /// Gives what a block has done the form in which its shards log it; `None` if it has changed nothing. To be called while its
     /// locks are held: the ids of operations that meet on a key then go up in their order.
     pub(super) fn logged(&self, block: BlockLog) -> Option<LoggedOperation> {
-        if block.parts.iter().all(Effects::is_empty) {
+        if !self.is_logging() || block.parts.iter().all(Effects::is_empty) {
             return None;
         }
         let persistence = &self.core.node.persistence;
@@ -238,18 +252,26 @@ impl Engine {
 
     /// This shard's part of an operation goes to the log, behind what the shard did before.
     pub(super) fn log_operation(&mut self, logged: &LoggedOperation) {
-        self.seal();
+        self.core.seal();
         let parts: Vec<(SegmentSeq, &Effects)> = logged.parts.iter().map(|(segment, effects)| (*segment, effects)).collect();
         self.core.log.append_operation(self.core.now / 1000, &Operation { id: logged.id, parts: &parts });
     }
 
-    /// Moves the shard's effects so far to the log.
+    /// What was done so far goes into the replication stream, before anybody can know of it.
     #[inline]
-    pub(super) fn seal(&mut self) {
-        if let Some(shard) = &mut self.core.shard
-            && !shard.effects.is_empty()
-        {
-            self.core.log.append(self.core.now / 1000, &mut shard.effects);
+    pub fn send_feed(&mut self) {
+        if self.core.is_feeding() {
+            self.core.seal();
+            self.core.send_feed();
+        }
+    }
+
+    /// What an operation has done goes into the replication stream, before anything of it is given back.
+    pub(super) fn feed_operation(&mut self, whole: impl FnOnce() -> Option<Encoded>) {
+        if self.core.is_feeding() {
+            self.core.seal();
+            self.core.feed.add(whole());
+            self.core.send_feed();
         }
     }
 
@@ -259,7 +281,7 @@ impl Engine {
         if self.core.config.appendfsync != AppendFsync::Always || !self.core.log.is_on() {
             return None;
         }
-        self.seal();
+        self.core.seal();
         self.core.log.hold_position()
     }
 
@@ -314,7 +336,7 @@ impl Engine {
 
     /// What the ring is to do for the log.
     pub fn next_log_operation(&mut self, flush: bool) -> Option<LogOperation> {
-        self.seal();
+        self.core.seal();
         let (policy, now) = (self.core.config.appendfsync, self.core.now);
         self.core.log.next_operation(now, policy, flush)
     }

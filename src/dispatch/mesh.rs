@@ -16,6 +16,7 @@ use crate::observe::slowlog::SlowEntry;
 use crate::reactor::Wake;
 use kvshard::Args;
 use kvshard::Shard;
+use kvshard::command::ArgsBuf;
 use kvshard::keyspace::waiters::{Wait, Waiter};
 use kvshard::keyspace::{ClientId, Key, OwnedEntry};
 use std::collections::VecDeque;
@@ -294,6 +295,7 @@ pub enum Answer {
     /// A blocked client's key is ready; its own core is to run the command.
     Ready {
         client: ClientId,
+        args: ArgsBuf,
     },
 }
 

@@ -4,6 +4,7 @@
 //! it leaves in its lists (output to send, connections to close, cores to wake).
 
 pub mod apart;
+pub mod apply;
 pub mod block;
 pub mod gate;
 pub mod gather;
@@ -63,6 +64,7 @@ pub struct Engine {
     /// Logging is being switched off.
     turning_off: bool,
     loader: loading::Loader,
+    applier: apply::Applier,
     rest: Rest,
 }
 
@@ -100,6 +102,7 @@ impl Engine {
             turning_off: false,
             rest: Rest { processed: 0, tidied: true },
             loader: loading::Loader::default(),
+            applier: apply::Applier::default(),
         }
     }
 }

@@ -296,8 +296,9 @@ impl Engine {
         let mut grant = grant;
         if let Some(shard) = &mut grant.shard {
             self.core.shard_lent(shard);
-            self.core.log.append(self.core.now / 1000, &mut shard.effects);
+            self.core.take_effects(shard);
         }
+        self.send_feed();
         self.send_answer(usize::from(grant.operation.core), Answer::Granted(Box::new(grant)));
     }
 
@@ -363,8 +364,10 @@ impl Engine {
         } else {
             let mut scratch = self.operations.spare.pop().unwrap_or_else(|| self.core.new_scratch());
             scratch.settings.clone_from(&self.core.scratch.settings);
+            // This core may not have noticed yet what has changed while all shards were in one place.
+            scratch.settings.replica = self.core.node.replication.role(&self.core.config);
             scratch.begin_recording();
-            scratch.effects.enabled = self.is_logging();
+            scratch.effects.enabled = self.keeps_effects();
             let spanning = self.operations.spanning(id).expect("called for a live operation");
             for (db, entry) in spanning.grants.iter_mut().flat_map(|grant| grant.entries.drain(..)) {
                 scratch.install(db, entry);
@@ -372,21 +375,21 @@ impl Engine {
             spanning.block.place = Workplace::Scratch(scratch);
         }
         let cores = self.core.node.cores;
-        let is_logging = self.is_logging();
+        let (is_logging, keeps_effects, is_feeding) = (self.is_logging(), self.keeps_effects(), self.core.is_feeding());
         let spanning = self.operations.spanning(id).expect("called for a live operation");
         let (caller, retry) = (spanning.caller, spanning.retry);
         let connection = self.core.connections.get(caller.index).filter(|connection| connection.generation == caller.generation);
         let resp3 = connection.is_some_and(|connection| connection.resp3);
         let answered = retry && connection.is_none_or(|connection| connection.blocked.is_none());
         let block = &mut self.operations.spanning(id).expect("called for a live operation").block;
-        // Segments are new only for what is about all shards, and for cuts, which change nothing.
-        block.log = is_logging.then(|| BlockLog::new(cores, block.segments.is_some()));
+        // Segments are new only for what is about all shards, and for cuts, which change nothing. Without segments there is one stream.
+        block.log = keeps_effects.then(|| BlockLog::new(cores, block.segments.is_some() || !is_logging));
         if let Workplace::Shards(shards) = &mut block.place {
             if let Some(segments) = &block.segments {
                 self.core.node.persistence.set_segments(segments.iter().map(|segment| segment.seq).collect());
                 self.core.node.persistence.logging.store(!segments.is_empty(), Ordering::Release);
-                shards.iter_mut().for_each(|shard| shard.effects.enabled = !segments.is_empty());
-                block.log.take_if(|_| segments.is_empty());
+                shards.iter_mut().for_each(|shard| shard.effects.enabled = is_feeding || !segments.is_empty());
+                block.log.take_if(|_| segments.is_empty() && !is_feeding);
             }
             if let Some(act) = block.on_all_shards.take() {
                 block.freeze = act(&mut self.core, shards);
@@ -486,7 +489,7 @@ impl Engine {
         if outcome.failed {
             self.core.counters.error_reply(&block.out[start..]);
             if loads {
-                loading::tell_error(command, &block.out[start..]);
+                loading::tell_error(caller.client, command, &block.out[start..]);
             }
         }
         block.wait = outcome.wait;
@@ -517,7 +520,9 @@ impl Engine {
             let shards = (0..self.core.node.cores).collect();
             self.mark_blocked(caller.index, command, args, wait, claimed.clone(), None, shards);
         }
-        let logged = block.log.take().and_then(|log| self.logged(log)).map(Arc::new);
+        let log = block.log.take();
+        log.iter().for_each(|log| self.feed_operation(|| log.whole()));
+        let logged = log.and_then(|log| self.logged(log)).map(Arc::new);
         let answers = alive && !waits && (!retry || !block.out.is_empty());
         let confirm = if answers { self.commit(caller, retry, &mut block.out, needs.len()) } else { None };
         match std::mem::replace(&mut block.place, Workplace::Own) {

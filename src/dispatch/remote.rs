@@ -6,6 +6,7 @@ use super::mesh::{Answer, Batch, Item, News, Origin, Replies, ReplyItem, Request
 use super::{gate, loading, route};
 use crate::commands::registry::{Plan, Run};
 use crate::core::connection::Stall;
+use kvshard::keyspace::ClientId;
 use kvshard::keyspace::waiters::{Wait, Waiter};
 use kvshard::shard;
 use kvshard::{Args, Flags};
@@ -150,8 +151,8 @@ impl Engine {
         }
         if outcome.failed {
             self.core.counters.error_reply(&replies.bytes[start..]);
-            if self.core.loading {
-                loading::tell_error(item.command, &replies.bytes[start..]);
+            if self.core.loading || item.client == ClientId::PRIMARY {
+                loading::tell_error(item.client, item.command, &replies.bytes[start..]);
             }
         }
         let waits = outcome.wait.map(|wait| (wait, self.add_waiter(item, args, wait)));
@@ -235,7 +236,7 @@ impl Engine {
             Answer::Durable { operation } => self.confirmed(operation),
             Answer::JobDone { operation, position, part, nanos } => self.job_done(operation, position, part, nanos),
             Answer::Served { client, reply, slow } => self.served(client, &reply, slow),
-            Answer::Ready { client } => self.ready(client),
+            Answer::Ready { client, args } => self.ready(client, args),
         }
     }
 

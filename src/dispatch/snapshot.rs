@@ -9,6 +9,7 @@
 //! from then on would not be in the file, and nobody is to be told that it was done.
 
 use super::Engine;
+use super::apply::Part;
 use super::loading::LoadBudget;
 use super::operation::Block;
 use crate::config::structures::SavePoint;
@@ -17,7 +18,10 @@ use crate::coordinator::status::Saving;
 use crate::core::Core;
 use crate::core::connection::Stall;
 use crate::observe::{log, memory};
-use crossbeam_channel::unbounded;
+use crate::peers::contract::ToPeers;
+use crate::peers::status::Mode;
+use crate::replication::primary::Target;
+use crossbeam_channel::{bounded, unbounded};
 use kvshard::Shard;
 use kvshard::codec::rdb::Compression;
 use kvshard::keyspace::cut::{CutForm, CutStep};
@@ -43,6 +47,8 @@ pub struct CutStream {
     waits: bool,
     /// So many records wait in the shard that writes have to wait; counted in `full_shards`.
     is_full: bool,
+    /// The stream of the primary is held for a save of this core.
+    holds_stream: bool,
     /// There is more to write, but not before this moment of the core's clock, nanoseconds.
     rests_until: Option<u64>,
 }
@@ -54,7 +60,10 @@ pub type OnAllShards = Box<dyn FnOnce(&mut Core, &mut [Box<Shard>]) -> Option<u6
 impl Engine {
     /// Begins the saves that were ordered on this core, as soon as all shards are through with the last cut.
     pub fn begin_saves(&mut self) {
-        if !self.has_saves_to_begin() || self.core.node.persistence.cutting_shards.load(Ordering::Acquire) > 0 {
+        if !self.has_saves_to_begin()
+            || self.core.node.persistence.cutting_shards.load(Ordering::Acquire) > 0
+            || !self.is_stream_held()
+        {
             return;
         }
         if std::mem::take(&mut self.core.to_rewrite) {
@@ -66,6 +75,23 @@ impl Engine {
             block.on_all_shards = Some(Box::new(move |core, shards| cut(core, shards, saving)));
             self.begin_for_nobody(needs, block);
         }
+    }
+
+    /// Whether the shards are at a known place of the primary's stream, if there is one, and stay there until the cut.
+    fn is_stream_held(&mut self) -> bool {
+        let replication = &self.core.node.replication;
+        if !self.snapshot.holds_stream {
+            if !replication.is_replica() {
+                return true;
+            }
+            self.snapshot.holds_stream = true;
+            replication.is_stream_held.store(false, Ordering::Relaxed);
+            replication.stream_holds.fetch_add(1, Ordering::Release);
+            self.mesh.ring_all();
+        }
+        let is_held = replication.is_stream_held.load(Ordering::Acquire);
+        self.snapshot.holds_stream &= !is_held;
+        is_held
     }
 
     fn has_saves_to_begin(&self) -> bool {
@@ -166,6 +192,9 @@ impl Engine {
                     drop(done);
                 }
                 ToCore::Segments(opened) => self.segments_opened(opened),
+                ToCore::Apply { bytes, end } => self.stream_part(Part { bytes, end }),
+                ToCore::ForgetStream => self.forget_stream(),
+                ToCore::Configure => self.core.apply_config(self.core.node.current_config()),
                 ToCore::Load(load) => {
                     if !self.load(load, &mut budget) {
                         return any;
@@ -221,6 +250,39 @@ impl Engine {
         }
     }
 
+    /// What the executor for other nodes' connections wants of the shards: the first core looks every turn.
+    pub(super) fn look_at_replication(&mut self) {
+        let node = self.core.node.clone();
+        let (replication, persistence) = (&node.replication, &node.persistence);
+        if persistence.loading.load(Ordering::Relaxed) || node.shutdown.hold() != 0 {
+            return;
+        }
+        if replication.is_mode_wanted.swap(false, Ordering::Acquire) {
+            let mut block = Block::new(Vec::new(), false);
+            block.on_all_shards = Some(Box::new(|core, shards| {
+                switch(core, shards, core.node.replication.wanted_mode());
+                core.node.replication.tell(ToPeers::Switched);
+                None
+            }));
+            self.begin_for_nobody(self.whole_shards(), block);
+        }
+        if replication.is_snapshot_wanted.load(Ordering::Acquire)
+            && persistence.rdb().running.is_none()
+            && let Some(target) = replication.take_snapshot_wish()
+        {
+            let saving = Saving::Replicas { streamed: target == Target::Sockets };
+            if persistence.begin_save(saving, self.core.now / 1000) {
+                log::notice(match target {
+                    Target::Sockets => "Background RDB transfer started",
+                    Target::Disk => "Background saving started",
+                });
+                self.core.to_save.push(saving);
+            } else {
+                replication.want_snapshot(target);
+            }
+        }
+    }
+
     /// Ends the node if that is wanted: at once, or after a last save, during which no write is let in.
     pub(super) fn look_at_shutdown(&mut self) {
         let node = self.core.node.clone();
@@ -237,7 +299,7 @@ impl Engine {
                 match running.saving {
                     Saving::Background => log::warning("There is a child saving an .rdb. Killing it!"),
                     Saving::Rewrite { .. } => log::warning("There is a child rewriting the AOF. Killing it!"),
-                    Saving::Foreground(_) | Saving::Shutdown | Saving::Reload(_) => {}
+                    Saving::Foreground(_) | Saving::Replicas { .. } | Saving::Shutdown | Saving::Reload(_) => {}
                 }
             }
             (rdb.scheduled, rdb.after_flush) = (false, false);
@@ -255,6 +317,17 @@ impl Engine {
             node.shutdown.hold_data();
             self.core.to_save.push(Saving::Shutdown);
         }
+    }
+}
+
+/// The node's part in replication changes.
+fn switch(core: &Core, shards: &mut [Box<Shard>], mode: Mode) {
+    let replication = &core.node.replication;
+    replication.set_mode(mode);
+    let logging = core.node.persistence.logging.load(Ordering::Acquire);
+    for shard in shards {
+        shard.effects.enabled = mode.feeds || logging;
+        shard.settings.replica = replication.role(&core.config);
     }
 }
 
@@ -282,12 +355,24 @@ pub(super) fn cut(core: &mut Core, shards: &mut [Box<Shard>], saving: Saving) ->
             running.keys = databases.iter().map(|(keys, _)| keys).sum();
         }
     }
+    let is_replica = core.node.replication.is_replica();
+    let for_replicas = matches!(saving, Saving::Replicas { .. });
+    if for_replicas {
+        switch(core, shards, Mode { feeds: !is_replica, is_replica });
+    }
+    let standing = (core.is_feeding() || is_replica).then(|| {
+        let (standing, at) = bounded(1);
+        core.node.replication.tell(ToPeers::Cut { for_replicas, standing });
+        at
+    });
+    // Whoever has held the stream for this cut lets go of it.
+    core.node.replication.release_stream();
     // From its root on: the process's directory may be another one when the file is whole.
     let path = core.config.dir.resolve(core.config.dbfilename.path());
     let changes = core.node.changes();
     let cores = shards.len();
     let key_delay_us = core.config.rdb_key_save_delay;
-    let snapshot = Snapshot { saving, path, compression, key_delay_us, pieces, cores, databases, changes };
+    let snapshot = Snapshot { saving, path, compression, key_delay_us, pieces, cores, databases, changes, standing };
     // If the coordinator is gone the node is ending: the cores find the queue without its other end.
     let _gone = core.node.to_coordinator.send(Order::Snapshot(Box::new(snapshot)));
     let hold = core.node.shutdown.hold();

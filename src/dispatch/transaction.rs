@@ -76,6 +76,12 @@ impl Engine {
             Action::Unwatch => self.unwatch(index),
             Action::Close => self.core.close(index, true),
             Action::Drop => self.core.close(index, false),
+            Action::Leave(request) => {
+                let connection = &mut self.core.connections[index];
+                (connection.closing, connection.leaving) = (true, Some(request));
+                self.core.to_hush.push(index);
+                self.core.to_close.push(index);
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use crate::dispatch::Engine;
 use crate::dispatch::mesh::Adopted;
 use crate::observe::{clock, log};
 use slab::Slab;
-use std::os::fd::RawFd;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -82,6 +82,7 @@ impl Runtime {
             busy |= self.engine.read_mail();
             busy |= self.engine.read_inbox();
             busy |= self.engine.resume_connections();
+            busy |= self.engine.apply_stream();
             self.engine.begin_saves();
             busy |= self.engine.take_own_answers();
             self.arm_receives();
@@ -96,6 +97,7 @@ impl Runtime {
 
     /// Hands mail and output over.
     fn end_turn(&mut self) {
+        self.engine.send_feed();
         self.flush_output();
         self.close_connections();
         if self.engine.core.log.is_on() || !self.engine.core.log.is_idle(true) {
@@ -288,6 +290,9 @@ impl Runtime {
                 self.engine.core.close(index, false);
             }
         }
+        if self.engine.core.connections.get(index).is_some_and(|connection| connection.leaving.is_some()) {
+            self.engine.core.to_close.push(index);
+        }
     }
 
     /// Sends what connections have been given to send; one operation for each at a time.
@@ -363,6 +368,13 @@ impl Runtime {
                 continue;
             }
             let fd = connection.fd;
+            if connection.leaving.is_some() {
+                if !connection.receiving && !output_left {
+                    // SAFETY: the descriptor is the connection's own, which gives it away.
+                    self.engine.departs(index, unsafe { OwnedFd::from_raw_fd(fd) });
+                }
+                continue;
+            }
             self.engine.connection_ended(index);
             if fd >= 0 {
                 self.ring.close(fd);

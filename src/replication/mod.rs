@@ -1,21 +1,19 @@
 //! Replication as pure state machines: what a primary and a replica say and do, without sockets, clocks, threads or randomness.
 //!
 //! ```text
-//! shards' effects ─▶ merge ─▶ one stream ─▶ backlog ─▶ primary ─▶ replicas' connections
+//! shards' effects ─▶ encoded ─▶ one stream ─▶ backlog ─▶ primary ─▶ replicas' connections
 //!                                              ▲
 //!                       primary's connection ─▶ link ─▶ commands to be applied
 //! ```
 //!
 //! Whoever drives them hands in what happened and the time, and does what comes out. That is what makes whole networks of
 //! nodes with failures replayable from one seed. Words and bytes are those of redis-server 7.0.15.
-#![allow(dead_code, reason = "wired to sockets and cores in the next step")]
 
 pub mod backlog;
-mod encoded;
+pub mod encoded;
 pub mod failover;
 pub mod history;
 pub mod link;
-pub mod merge;
 pub mod node;
 pub mod primary;
 #[cfg(test)]

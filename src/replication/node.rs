@@ -94,6 +94,11 @@ impl Node {
         self.forward(Vec::new(), out);
     }
 
+    /// Asks the replicas how far they are.
+    pub fn request_acks(&mut self, now: i64, out: &mut Vec<Output>) {
+        self.with_primary(out, |primary, out| primary.request_acks(now, out));
+    }
+
     /// What has happened on the side of the replicas.
     pub fn step_replicas(&mut self, now: i64, input: primary::Input<'_>, out: &mut Vec<Output>) {
         if let primary::Input::Sync { replica, request: Request::Psync { id, failover: true, .. }, .. } = &input

@@ -5,8 +5,11 @@ use super::{ADMIN, SPEC};
 use crate::commands::{Action, Call, Gather, NodeCommand};
 use crate::core::Core;
 use crate::core::connection::Connection;
+use crate::peers::contract::ToPeers;
+use crate::peers::status::PeerConnection;
 use kvshard::command::{Arg, ArgFlags, ArgKind, Command};
 use kvshard::{Args, Error, Reply, Spec};
+use std::sync::Arc;
 
 pub static KILL: NodeCommand = Command {
     spec: Spec {
@@ -102,10 +105,18 @@ impl Filter {
     }
 
     fn fits(&self, connection: &Connection) -> bool {
-        self.id.is_none_or(|id| connection.id.0 == id)
-            && self.class.is_none_or(|class| Class::of(connection) == class)
-            && self.peer.as_ref().is_none_or(|peer| connection.peer.as_bytes() == peer.as_slice())
-            && self.local.as_ref().is_none_or(|local| connection.local.as_bytes() == local.as_slice())
+        self.fits_all(connection.id.0, Class::of(connection), &connection.peer, &connection.local)
+    }
+
+    fn fits_peer(&self, peer: &PeerConnection) -> bool {
+        self.fits_all(peer.id, Class::of_peer(peer), &peer.peer, &peer.local)
+    }
+
+    fn fits_all(&self, id: u64, class: Class, peer: &str, local: &str) -> bool {
+        self.id.is_none_or(|wanted| wanted == id)
+            && self.class.is_none_or(|wanted| wanted == class)
+            && self.peer.as_ref().is_none_or(|wanted| wanted == peer.as_bytes())
+            && self.local.as_ref().is_none_or(|wanted| wanted == local.as_bytes())
     }
 }
 
@@ -118,7 +129,7 @@ fn kill(c: &mut Call<'_>, _r: &mut Reply<'_>) -> Result<Action, Error> {
         let fits = |connection: &Connection| connection.id != caller && !connection.closing && filter.fits(connection);
         let killed: Vec<usize> = core.clients().filter(|(_, connection)| fits(connection)).map(|(index, _)| index).collect();
         killed.iter().for_each(|&index| core.close(index, false));
-        killed.len()
+        killed.len() + if core.id == 0 { kill_peers(core, &filter) } else { 0 }
     };
     let finish = move |core: &mut Core, index: usize, parts: Vec<usize>, reply: &mut Reply<'_>| {
         let killed = parts.into_iter().sum::<usize>() + usize::from(kills_caller);
@@ -136,6 +147,18 @@ fn kill(c: &mut Call<'_>, _r: &mut Reply<'_>) -> Result<Action, Error> {
         Ok(())
     };
     Ok(Action::Gather(Gather::all(job, finish)))
+}
+
+/// Has connections to other nodes ended; says how many.
+fn kill_peers(core: &Core, filter: &Filter) -> usize {
+    let replication = &core.node.replication;
+    let fitting = |peer: &&Arc<PeerConnection>| filter.fits_peer(peer);
+    let killed: Vec<u64> = replication.facts().connections.iter().filter(fitting).map(|peer| peer.id).collect();
+    let count = killed.len();
+    if count > 0 {
+        replication.tell(ToPeers::Kill(killed));
+    }
+    count
 }
 
 #[cfg(test)]

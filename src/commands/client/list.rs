@@ -6,6 +6,7 @@ use super::{ADMIN, OWN, SPEC};
 use crate::commands::{Action, Call, Gather, NodeCommand};
 use crate::core::Core;
 use crate::core::connection::{Connection, Special, Stall};
+use crate::peers::status::PeerConnection;
 use kvshard::command::{Arg, ArgFlags, ArgKind, Command};
 use kvshard::keyspace::ClientId;
 use kvshard::{Args, Error, Reply, Spec};
@@ -31,9 +32,13 @@ impl Class {
         }
     }
 
-    /// There is no replication yet: clients are normal ones or subscribers.
+    /// Other nodes' connections are served elsewhere: see [`Class::of_peer`].
     pub fn of(connection: &Connection) -> Class {
         if connection.is_subscribed() { Class::PubSub } else { Class::Normal }
+    }
+
+    pub fn of_peer(peer: &PeerConnection) -> Class {
+        if peer.is_primary { Class::Master } else { Class::Replica }
     }
 }
 
@@ -120,11 +125,11 @@ impl Chosen {
         }
     }
 
-    fn has(&self, connection: &Connection) -> bool {
+    fn has(&self, id: u64, class: Class) -> bool {
         match self {
             Chosen::All => true,
-            Chosen::OfClass(class) => Class::of(connection) == *class,
-            Chosen::Ids(ids) => ids.contains(&connection.id.0),
+            Chosen::OfClass(chosen) => *chosen == class,
+            Chosen::Ids(ids) => ids.contains(&id),
         }
     }
 }
@@ -139,9 +144,17 @@ fn list(c: &mut Call<'_>, _r: &mut Reply<'_>) -> Result<Action, Error> {
         _ => None,
     };
     let job = move |core: &mut Core| -> Lines {
-        let listed = core.clients().map(|(_, connection)| connection).filter(|connection| chosen.has(connection));
+        let clients = core.clients().map(|(_, connection)| connection);
+        let listed = clients.filter(|connection| chosen.has(connection.id.0, Class::of(connection)));
         let args_of = |id: ClientId| if id == caller { args } else { 0 };
-        listed.map(|connection| (connection.id.0, line(connection, core.now, args_of(connection.id)))).collect()
+        let mut lines: Lines =
+            listed.map(|connection| (connection.id.0, line(connection, core.now, args_of(connection.id)))).collect();
+        if core.id == 0 {
+            let peers = &core.node.replication.facts().connections;
+            let listed = peers.iter().filter(|peer| chosen.has(peer.id, Class::of_peer(peer)));
+            lines.extend(listed.map(|peer| (peer.id, peer_line(peer, core.now))));
+        }
+        lines
     };
     let finish = move |_: &mut Core, _: usize, parts: Vec<Lines>, reply: &mut Reply<'_>| {
         reply.verbatim("txt", &joined(parts, order.as_deref()));
@@ -166,6 +179,19 @@ fn joined(parts: Vec<Lines>, order: Option<&[u64]>) -> Vec<u8> {
 /// Bytes of the arguments of the command that runs now.
 fn args_bytes(args: Args<'_>) -> usize {
     args.iter().map(<[u8]>::len).sum()
+}
+
+/// The line of a connection to another node, with its newline.
+fn peer_line(peer: &PeerConnection, now: i64) -> Vec<u8> {
+    let PeerConnection { id, peer: address, local, name, is_primary, created_ms } = peer;
+    let (flags, command, user) = if *is_primary { ('M', "NULL", "(superuser)") } else { ('S', "psync", "default") };
+    let (name, age) = (String::from_utf8_lossy(name), now / 1000 - created_ms / 1000);
+    let line = format!(
+        "id={id} addr={address} laddr={local} fd=-1 name={name} age={age} idle=0 flags={flags} db=0 sub=0 psub=0 ssub=0 multi=-1 qbuf=0 \
+         qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={command} user={user} redir=-1 \
+         resp=2\n"
+    );
+    line.into_bytes()
 }
 
 /// A connection's line, with its newline.

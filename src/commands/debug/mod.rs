@@ -10,6 +10,7 @@ use super::help::{write_help, wrong_form};
 use super::{Action, Call, Gather, NodeCommand};
 use crate::config::values::parse_memory;
 use crate::observe::log;
+use crate::peers::contract::ToPeers;
 use kvshard::command::Command;
 use kvshard::number::{parse_f64, parse_i64};
 use kvshard::reply::Aggregate;
@@ -107,16 +108,8 @@ fn leading_number(word: &[u8]) -> i64 {
 
 fn change_replication_id(c: &mut Call<'_>, _args: Args<'_>, r: &mut Reply<'_>) -> Result<Action, Error> {
     log::warning("Changing replication IDs after receiving DEBUG change-repl-id");
-    let mut id = c.core.node.replication_id.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    *id = random_id();
+    c.core.node.replication.tell(ToPeers::ChangeId);
     done(r)
-}
-
-/// 40 hexadecimal digits.
-fn random_id() -> String {
-    let random = ahash::RandomState::new();
-    let digits: String = (0..3).map(|part| format!("{:016x}", random.hash_one(part))).collect();
-    digits[..40].to_owned()
 }
 
 /// The argument as an error reply, whatever it is.

@@ -9,6 +9,7 @@ pub fn stats(f: &Figures, text: &mut String) {
     let (counters, stats) = (&f.counters, &f.stats);
     let [commands_per_second, input_per_second, output_per_second] = f.rates;
     let kilobytes = |bytes: u64| format!("{:.2}", bytes as f64 / 1024.0);
+    let syncs = f.node.replication.facts().counts;
     text.push_str("# Stats\r\n");
     lines!(text,
         "total_connections_received" => counters.connections_received,
@@ -23,9 +24,9 @@ pub fn stats(f: &Figures, text: &mut String) {
         "instantaneous_input_repl_kbps" => kilobytes(0),
         "instantaneous_output_repl_kbps" => kilobytes(0),
         "rejected_connections" => counters.rejected_connections,
-        "sync_full" => 0,
-        "sync_partial_ok" => 0,
-        "sync_partial_err" => 0,
+        "sync_full" => syncs.sync_full,
+        "sync_partial_ok" => syncs.sync_partial_ok,
+        "sync_partial_err" => syncs.sync_partial_err,
         "expired_keys" => stats.expired_keys,
         "expired_stale_perc" => "0.00",
         "expired_time_cap_reached_count" => stats.expired_time_cap_reached,

@@ -6,7 +6,11 @@ use crate::config::{Directive, REDIS_VERSION};
 use crate::coordinator::status::{LoadProgress, Saving};
 use crate::core::shared::PerCore;
 use crate::observe::{clock, memory};
+use crate::peers::status::Upstream;
+use crate::replication::link::facts::TransferFacts;
+use crate::replication::primary::facts::ReplicaFacts;
 use std::ffi::CStr;
+use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const SECONDS_PER_DAY: u64 = 24 * 3600;
@@ -93,6 +97,7 @@ pub fn memory(f: &Figures, text: &mut String) {
     let percent = |part: u64, whole: u64| format!("{:.2}%", if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 });
     let beyond = |a: u64, b: u64| a as i64 - b as i64;
     let total_system = memory::of_the_machine();
+    let backlog = f.node.replication.facts().backlog.map_or(0, |(_, _, bytes)| bytes);
     text.push_str("# Memory\r\n");
     lines!(text,
         "used_memory" => used,
@@ -136,8 +141,8 @@ pub fn memory(f: &Figures, text: &mut String) {
         "mem_fragmentation_ratio" => ratio(resident, used),
         "mem_fragmentation_bytes" => beyond(resident, used),
         "mem_not_counted_for_evict" => 0,
-        "mem_replication_backlog" => 0,
-        "mem_total_replication_buffers" => 0,
+        "mem_replication_backlog" => backlog,
+        "mem_total_replication_buffers" => backlog,
         "mem_clients_slaves" => 0,
         "mem_clients_normal" => f.clients.memory,
         "mem_cluster_links" => 0,
@@ -230,20 +235,66 @@ fn loading(progress: &LoadProgress, text: &mut String) {
 }
 
 pub fn replication(f: &Figures, text: &mut String) {
-    let replication_id = f.node.replication_id.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let (replication, facts) = (&f.node.replication, f.node.replication.facts());
     text.push_str("# Replication\r\n");
     lines!(text,
-        "role" => "master",
-        "connected_slaves" => 0,
-        "master_failover_state" => "no-failover",
-        "master_replid" => replication_id,
-        "master_replid2" => "0000000000000000000000000000000000000000",
-        "master_repl_offset" => 0,
-        "second_repl_offset" => -1,
-        "repl_backlog_active" => 0,
+        "role" => if replication.is_replica() { "slave" } else { "master" },
+    );
+    facts.upstream.iter().for_each(|upstream| following(f, upstream, text));
+    lines!(text,
+        "connected_slaves" => facts.replicas.len(),
+    );
+    if let Some(good) = replication.good_replicas(&f.config) {
+        lines!(text, "min_slaves_good_slaves" => good,);
+    }
+    for (number, replica) in facts.replicas.iter().enumerate() {
+        let ReplicaFacts { ip, port, state, offset, lag_s, .. } = replica;
+        let _infallible = write!(text, "slave{number}:ip={ip},port={port},state={state},offset={offset},lag={lag_s}\r\n");
+    }
+    let (offset, backlog) = replication.place();
+    let (first_byte, len) = backlog.unwrap_or_default();
+    lines!(text,
+        "master_failover_state" => facts.failover,
+        "master_replid" => facts.id,
+        "master_replid2" => facts.second_id,
+        "master_repl_offset" => offset,
+        "second_repl_offset" => facts.second_offset,
+        "repl_backlog_active" => u8::from(backlog.is_some()),
         "repl_backlog_size" => f.config.repl_backlog_size,
-        "repl_backlog_first_byte_offset" => 0,
-        "repl_backlog_histlen" => 0,
+        "repl_backlog_first_byte_offset" => first_byte,
+        "repl_backlog_histlen" => len,
+    );
+}
+
+/// What a replica says of its primary, and of itself.
+fn following(f: &Figures, upstream: &Upstream, text: &mut String) {
+    lines!(text,
+        "master_host" => upstream.host,
+        "master_port" => upstream.port,
+        "master_link_status" => if upstream.is_up { "up" } else { "down" },
+        "master_last_io_seconds_ago" => upstream.last_io_s,
+        "master_sync_in_progress" => u8::from(upstream.transfer.is_some()),
+        "slave_read_repl_offset" => upstream.read_offset,
+        "slave_repl_offset" => upstream.applied_offset,
+    );
+    if let Some(TransferFacts { total_bytes, read_bytes, last_io_s }) = upstream.transfer {
+        let total = total_bytes.max(0) as u64;
+        let percent = if total > 0 { 100.0 * read_bytes as f64 / total as f64 } else { 0.0 };
+        lines!(text,
+            "master_sync_total_bytes" => total_bytes,
+            "master_sync_read_bytes" => read_bytes,
+            "master_sync_left_bytes" => if total > 0 { total as i64 - read_bytes as i64 } else { -1 },
+            "master_sync_perc" => format!("{percent:.2}"),
+            "master_sync_last_io_seconds_ago" => last_io_s,
+        );
+    }
+    if let Some(seconds) = upstream.down_since_s {
+        lines!(text, "master_link_down_since_seconds" => seconds,);
+    }
+    lines!(text,
+        "slave_priority" => f.config.replica_priority,
+        "slave_read_only" => u8::from(f.config.replica_read_only),
+        "replica_announced" => u8::from(f.config.replica_announced),
     );
 }
 

@@ -105,7 +105,7 @@ impl Coordinator {
             }
         }
         if manifest.load_order().next().is_none() && !empties {
-            return Ok(Loaded { manifest, next_operation: OperationId::default() });
+            return Ok(Loaded { manifest, ..Loaded::default() });
         }
         let began = Instant::now();
         let rules = LoadRules { keeps_expired: true, replaces: false };
@@ -115,7 +115,7 @@ impl Coordinator {
         let next_operation = session.load_files(disk, &config, &place, &manifest)?;
         session.end()?;
         log::notice(&format!("DB loaded from append only file: {:.3} seconds", began.elapsed().as_secs_f64()));
-        Ok(Loaded { manifest, next_operation })
+        Ok(Loaded { manifest, next_operation, stored: None })
     }
 }
 

@@ -20,9 +20,12 @@ use super::status::Reload;
 use crate::config::Config;
 use crate::core::shared::Node;
 use crate::observe::{clock, log};
+use crate::peers::contract::ToPeers;
+use crate::peers::status::Mode;
 use crate::persistence::disk::FileLayer;
 use crate::persistence::manifest::Manifest;
 use crate::persistence::spanning::OperationId;
+use crate::replication::history::{Standing, StoredStanding};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use kvshard::keyspace::load::LoadRules;
 use std::path::Path;
@@ -47,6 +50,8 @@ pub struct Loaded {
     pub manifest: Manifest,
     /// The first id that no operation over several segments has.
     pub next_operation: OperationId,
+    /// Where the data set stands in a replication stream, if it says so.
+    pub stored: Option<Standing>,
 }
 
 /// Why there is no data set.
@@ -73,10 +78,15 @@ impl Coordinator {
         }
         let manifest = aof::manifest(&config)?;
         let began = Instant::now();
-        if self.load_rdb(config.dbfilename.path(), LoadRules::default(), false)? {
+        let path = config.dbfilename.path();
+        let (is_replica, stored) = (self.node.replication.is_replica(), rdb::standing_of(path));
+        // Replicas may go on from where the file stands: they are to hear of every key that is gone, and of every change from now on.
+        let rules = LoadRules { keeps_expired: is_replica || stored.is_some(), ..LoadRules::default() };
+        self.node.replication.set_mode(Mode { feeds: stored.is_some() && !is_replica, is_replica });
+        if self.load_rdb(path, rules, false)?.is_some() {
             log::notice(&format!("DB loaded from disk: {:.3} seconds", began.elapsed().as_secs_f64()));
         }
-        Ok(Loaded { manifest, next_operation: OperationId::default() })
+        Ok(Loaded { manifest, next_operation: OperationId::default(), stored })
     }
 }
 
@@ -87,12 +97,12 @@ impl Coordinator {
         let rules = LoadRules { replaces: reload.replaces, ..LoadRules::default() };
         let loaded = self.load_rdb(config.dbfilename.path(), rules, reload.empties);
         match &loaded {
-            Ok(true) => log::warning("DB reloaded by DEBUG RELOAD"),
-            Ok(false) | Err(LoadError::NodeEnds) => {}
+            Ok(Some(_)) => log::warning("DB reloaded by DEBUG RELOAD"),
+            Ok(None) | Err(LoadError::NodeEnds) => {}
             Err(LoadError::Fatal(why)) => log::warning(why),
         }
         let failed = b"-ERR Error trying to load the RDB dump, check server logs\r\n";
-        self.reopen(reload.asker, if matches!(loaded, Ok(true)) { b"+OK\r\n" } else { failed });
+        self.reopen(reload.asker, if matches!(loaded, Ok(Some(_))) { b"+OK\r\n" } else { failed });
     }
 
     /// DEBUG LOADAOF, likewise.
@@ -105,6 +115,28 @@ impl Coordinator {
         }
         let failed = b"-ERR Error trying to load the AOF files, check server logs.\r\n";
         self.reopen(asker, if loaded.is_ok() { b"+OK\r\n" } else { failed });
+    }
+
+    /// The data set of the primary, in place of what is in memory. The node was closed as for a reload.
+    pub(super) fn load_for_replica(&self) {
+        let config = self.node.current_config();
+        let rules = LoadRules { keeps_expired: true, ..LoadRules::default() };
+        let loaded = match self.load_rdb(config.dbfilename.path(), rules, true) {
+            Ok(Some(stored)) => Ok(stored.stream_db()),
+            Ok(None) => Err("the file is gone".to_owned()),
+            Err(LoadError::NodeEnds) => Err("the node ends".to_owned()),
+            Err(LoadError::Fatal(why)) => Err(why),
+        };
+        if config.rdb_del_sync_files && !config.appendonly && config.save.is_empty() {
+            log::notice("Removing the RDB file obtained from the master. This replica has persistence disabled");
+            let _gone_already = std::fs::remove_file(config.dbfilename.path());
+        }
+        if config.appendonly {
+            // What was appended so far has nothing to do with this data: the file begins anew.
+            self.node.persistence.aof().unfounded = true;
+        }
+        self.node.persistence.loading.store(false, Ordering::SeqCst);
+        self.node.replication.tell(ToPeers::Loaded(loaded));
     }
 
     /// Opens the node again, and answers.
@@ -125,6 +157,8 @@ struct Session<'c> {
     before: u64,
     told: Instant,
     delay: Delay,
+    /// Where the data set stands in a replication stream, as far as it has said so.
+    stored: StoredStanding,
 }
 
 /// `key-load-delay`, by which tests make loading last.
@@ -155,7 +189,8 @@ impl<'c> Session<'c> {
             let begin = BeginLoad { rules, empties, reports: sender.clone() };
             to_cores.tell(core, ToCore::Load(Load::Begin(begin)));
         }
-        Session { node, to_cores, reports, sent: 0, before: 0, told: Instant::now(), delay }
+        let stored = StoredStanding::default();
+        Session { node, to_cores, reports, sent: 0, before: 0, told: Instant::now(), delay, stored }
     }
 
     /// Sends the first core something of no size.

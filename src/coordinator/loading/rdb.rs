@@ -6,6 +6,7 @@ use crate::config::structures::os_reason;
 use crate::coordinator::Coordinator;
 use crate::coordinator::contract::Load;
 use crate::observe::{clock, log};
+use crate::replication::history::{Standing, StoredStanding};
 use kvshard::codec::rdb::file::{Cause, Checksum, End, Event, FileError, FileReader, Record};
 use kvshard::keyspace::load::LoadRules;
 use kvshard::keyspace::slot::SlotId;
@@ -17,22 +18,36 @@ use std::sync::atomic::Ordering;
 const BATCH_BYTES: usize = 64 << 10;
 
 impl Coordinator {
-    /// Loads a file by itself; false if there is none.
-    pub(super) fn load_rdb(&self, path: &Path, rules: LoadRules, empties: bool) -> Result<bool, LoadError> {
+    /// Loads a file by itself, and says what it has said of replication; `None`: there is no file.
+    pub(super) fn load_rdb(&self, path: &Path, rules: LoadRules, empties: bool) -> Result<Option<StoredStanding>, LoadError> {
         let mut source = match Source::open(path) {
             Ok(source) => source,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(fatal(&os_reason(&error))),
         };
         let mut session = Session::begin(self, source.len, rules, empties);
         match session.read_rdb(&mut source) {
-            Ok(()) => session.end().map(|()| true),
+            Ok(()) => {
+                let stored = session.stored;
+                session.end().map(|()| Some(stored))
+            }
             Err(error) => {
                 session.give_up();
                 Err(error)
             }
         }
     }
+}
+
+/// Where a file stands in a replication stream, as it says before its first key. What is wrong with it is found when it is loaded.
+pub(super) fn standing_of(path: &Path) -> Option<Standing> {
+    let (mut reader, mut stored) = (FileReader::new(Checksum::Off), StoredStanding::default());
+    let mut source = Source::open(path).ok()?;
+    let chunk = source.next().ok()?;
+    while let Ok(Some(Event::Aux { name, value })) = reader.next(chunk) {
+        stored.field(&name, &value);
+    }
+    stored.standing()
 }
 
 impl Session<'_> {
@@ -103,7 +118,8 @@ impl Session<'_> {
     }
 
     /// What the file says about itself, in Redis's words.
-    fn take_aux(&self, name: &[u8], value: &[u8]) {
+    fn take_aux(&mut self, name: &[u8], value: &[u8]) {
+        self.stored.field(name, value);
         let text = String::from_utf8_lossy(value);
         match name {
             [b'%', ..] => log::notice(&format!("RDB '{}': {text}", String::from_utf8_lossy(name))),

@@ -50,6 +50,8 @@ pub struct Primary {
     pub counts: Counts,
     /// PINGs would move the offset while a failover waits for replicas to have all of it.
     pub holds_pings: bool,
+    /// The node's last snapshot is cut: a PING would be behind its place, and the replicas could not continue after the restart.
+    pub is_ending: bool,
     history: History,
     backlog: Option<Backlog>,
     /// In the order of their arrival.
@@ -72,6 +74,7 @@ impl Primary {
             config,
             counts: Counts::default(),
             holds_pings: false,
+            is_ending: false,
             history: History::new(new_id()),
             backlog: None,
             replicas: Vec::new(),
@@ -426,7 +429,8 @@ impl Primary {
         self.next_cron_ms = now + CRON_MS;
         let period = u64::from(self.config.repl_ping_replica_period_s.max(1));
         let is_primary = self.upstream == Upstream::None;
-        if self.cron_loops.is_multiple_of(period) && is_primary && !self.holds_pings && !self.replicas.is_empty() {
+        let pings = is_primary && !self.holds_pings && !self.is_ending;
+        if self.cron_loops.is_multiple_of(period) && pings && !self.replicas.is_empty() {
             self.append(now, PING, out);
         }
         self.cron_loops += 1;

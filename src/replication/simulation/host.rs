@@ -1,14 +1,13 @@
 //! One simulated server: a node, a small data set, what it saves, loads and applies, each in its own time.
 
+use super::super::encoded::Encoded;
 use super::super::history::{Offset, ReplId, Standing};
 use super::super::link::stream::Kind;
 use super::super::link::{self, Address, Link, LoadTo};
-use super::super::merge::{Encoded, Item, Merged, Merger};
 use super::super::node::{Node, Output};
 use super::super::primary::request::Contents;
 use super::super::primary::{self, Primary, Target};
 use super::Random;
-use crate::persistence::spanning::OperationId;
 use crate::protocol::Args;
 use kvshard::Effects;
 use std::collections::{BTreeMap, VecDeque};
@@ -17,7 +16,6 @@ use std::collections::{BTreeMap, VecDeque};
 pub type Data = BTreeMap<u64, u64>;
 
 pub const KEYS: u64 = 6;
-const SHARDS: usize = 2;
 
 /// One change: what is added to a key's history.
 pub type Change = (u64, u64);
@@ -33,8 +31,8 @@ pub struct Host {
     /// What was fetched of the stream and not done yet: where it ends, and what it changes.
     pub applying: VecDeque<(Offset, Vec<Change>)>,
     block: Option<Vec<Change>>,
-    merger: Merger,
-    next_operation: u64,
+    /// The database that the stream has selected.
+    selected: Option<usize>,
     next_change: u64,
     /// What is being saved for replicas.
     pub saving: Option<Saving>,
@@ -89,8 +87,7 @@ impl Host {
             data: Data::new(),
             applying: VecDeque::new(),
             block: None,
-            merger: Merger::new(SHARDS),
-            next_operation: 0,
+            selected: None,
             next_change: random.next() >> 20,
             saving: None,
             file: Vec::new(),
@@ -114,20 +111,10 @@ impl Host {
             effects.push(random.below(2) as usize, None, [b"ADD", key.as_bytes(), by.as_bytes(), padding.as_bytes()].into_iter());
         }
         effects.end();
-        let mut merged = Merged::default();
-        match keys[..] {
-            [key] => {
-                let work = Encoded::groups(&effects).map(Item::Work).expect("an effect");
-                self.merger.push(key as usize % SHARDS, work, &mut merged);
-            }
-            _ => {
-                self.next_operation += 1;
-                let id = OperationId(self.next_operation);
-                self.merger.push(0, Item::Operation { id, shards: 2, effects: Encoded::whole(&effects) }, &mut merged);
-                self.merger.push(1, Item::Operation { id, shards: 2, effects: None }, &mut merged);
-            }
-        }
-        self.node.append(now, &merged.bytes, out);
+        let encoded = if keys.len() > 1 { Encoded::whole(&effects) } else { Encoded::groups(&effects) };
+        let mut bytes = Vec::new();
+        encoded.expect("an effect").write_to(&mut self.selected, &mut bytes);
+        self.node.append(now, &bytes, out);
     }
 
     /// Takes what the stream says, and hands on what it is.
@@ -180,7 +167,7 @@ impl Host {
     pub fn save(&mut self) {
         let loads = self.load.is_some();
         if self.applying.is_empty() && !loads {
-            self.disk = Some((self.data.clone(), self.node.standing(self.merger.selected())));
+            self.disk = Some((self.data.clone(), self.node.standing(self.selected)));
         }
     }
 

@@ -1,0 +1,126 @@
+//! What the cores, the coordinator and the executor for other nodes' connections say to each other.
+
+use super::status::PeerConnection;
+use crate::config::structures::PrimaryAddress;
+use crate::coordinator::contract::Asker;
+use crate::replication::encoded::Encoded;
+use crate::replication::failover::Ask;
+use crate::replication::history::Standing;
+use crate::replication::primary::request::{About, Request};
+use crossbeam_channel::{Receiver, Sender};
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+/// What the executor is told. The order is that of the queue.
+pub enum ToPeers {
+    /// What shards have done.
+    Feed(Encoded),
+    /// A connection that has asked for the stream.
+    Adopt(Box<Departed>),
+    /// A cut was made: what stands before this is in the snapshot, what follows is not. `standing` is told where that is.
+    Cut {
+        for_replicas: bool,
+        standing: Sender<Standing>,
+    },
+    Snapshot(SnapshotStep),
+    /// REPLICAOF.
+    ReplicaOf {
+        primary: Option<PrimaryAddress>,
+        asker: Option<Asker>,
+    },
+    Failover {
+        ask: Ask,
+        asker: Option<Asker>,
+    },
+    /// WAIT: answered when so many replicas have acknowledged what stands before it. `until_ms`: milliseconds since 1970; 0: no end.
+    Wait {
+        asker: Asker,
+        replicas: u64,
+        until_ms: i64,
+    },
+    /// CLIENT KILL: these connections, by their numbers.
+    Kill(Vec<u64>),
+    /// DEBUG CHANGE-REPL-ID.
+    ChangeId,
+    /// The snapshot of the primary was loaded, with the database that the stream goes on with; or not.
+    Loaded(Result<Option<u32>, String>),
+    /// The shards have done everything of the primary's stream before this place.
+    Applied {
+        parts: usize,
+        end: u64,
+    },
+    /// The node's role, and whether changes are fed, are now as they were wanted.
+    Switched,
+    /// The node has loaded its data set at the start, and may follow another.
+    Started {
+        stored: Option<Standing>,
+    },
+    /// The node ends.
+    Exit,
+}
+
+/// A snapshot on its way to replicas.
+pub enum SnapshotStep {
+    Bytes(Vec<u8>),
+    /// It is whole, in this file.
+    File(PathBuf),
+    /// All bytes were told.
+    Whole,
+    Failed,
+}
+
+/// A connection that has left its core.
+pub struct Departed {
+    pub socket: OwnedFd,
+    pub client: PeerConnection,
+    pub about: About,
+    pub request: Request,
+    /// Bytes that came after the request.
+    pub input: Vec<u8>,
+}
+
+/// The way to the executor.
+pub struct Mailbox {
+    queue: Sender<ToPeers>,
+    bell: OnceLock<UnixStream>,
+    asleep: AtomicBool,
+}
+
+impl Mailbox {
+    pub fn new() -> (Mailbox, Receiver<ToPeers>) {
+        let (queue, received) = crossbeam_channel::unbounded();
+        (Mailbox { queue, bell: OnceLock::new(), asleep: AtomicBool::new(false) }, received)
+    }
+
+    pub fn tell(&self, message: ToPeers) {
+        // If the executor is gone the node is ending.
+        let _gone = self.queue.send(message);
+        // Pairs with the fence in `sleep`: either the sleeper sees the message, or this sees that it sleeps.
+        fence(Ordering::SeqCst);
+        if self.asleep.load(Ordering::Relaxed)
+            && self.asleep.swap(false, Ordering::Relaxed)
+            && let Some(mut bell) = self.bell.get()
+        {
+            let _already_ringing = bell.write(&[0]);
+        }
+    }
+
+    /// The executor hears this end of a socket from now on.
+    pub fn set_bell(&self, bell: UnixStream) {
+        let _only_one = self.bell.set(bell);
+    }
+
+    /// The executor is about to sleep; it has to look into the queue once more.
+    pub fn sleep(&self) {
+        self.asleep.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    pub fn awake(&self) {
+        self.asleep.store(false, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,243 @@
+//! The replicas of this node: their snapshots, their connections, and the clients that wait for them.
+
+use super::Peers;
+use super::connection::{Outbox, Post};
+use super::contract::SnapshotStep;
+use crate::config::Config;
+use crate::coordinator::contract::Asker;
+use crate::coordinator::status::Saving;
+use crate::observe::{clock, log};
+use crate::replication::history::{Offset, Standing};
+use crate::replication::primary::request::{About, Request};
+use crate::replication::primary::{self, Close, Input, OtherSave, Output, ReplicaId};
+use crossbeam_channel::Sender;
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::sync::atomic::Ordering;
+
+#[derive(Default)]
+pub(super) struct Replicas {
+    outboxes: HashMap<ReplicaId, Outbox>,
+    waits: Vec<Wait>,
+    /// Of a snapshot that is streamed, not yet with the machine.
+    pieces: VecDeque<Vec<u8>>,
+    /// All of its pieces have come.
+    is_whole: bool,
+    /// A snapshot on disk.
+    file: Option<File>,
+}
+
+/// A client that waits for replicas.
+struct Wait {
+    asker: Asker,
+    place: Offset,
+    replicas: u64,
+    /// Milliseconds since 1970; 0: no end.
+    until_ms: i64,
+}
+
+impl Replicas {
+    pub fn outboxes(&self) -> impl Iterator<Item = &Outbox> {
+        self.outboxes.values()
+    }
+}
+
+impl Peers {
+    fn step(&mut self, input: Input<'_>) {
+        self.machine.step_replicas(clock::wall_ms(), input, &mut self.outputs);
+        self.settle();
+    }
+
+    pub(super) fn perform_for_replicas(&mut self, output: Output) {
+        match output {
+            Output::Send { to, bytes } => self.post(to, Post::Bytes(bytes)),
+            Output::SendFile { to, bytes } => {
+                if let Some(file) = self.replicas.file.as_ref().and_then(|file| file.try_clone().ok()) {
+                    self.post(to, Post::File { file, bytes });
+                }
+            }
+            Output::Refuse { to, reply } => {
+                self.post(to, Post::Bytes(reply.into_bytes().into()));
+                self.post(to, Post::End);
+            }
+            Output::Close { replica, how: Close::AfterOutput } => self.post(replica, Post::End),
+            Output::Close { replica, how: Close::Now | Close::OverLimit } => {
+                if let Some(outbox) = self.replicas.outboxes.remove(&replica) {
+                    outbox.shut_down();
+                }
+            }
+            Output::BeginSnapshot { target, .. } => {
+                self.node.replication.want_snapshot(target);
+                self.to_cores.wake(0);
+            }
+            Output::GiveUpSnapshot => self.give_up_snapshot(),
+            // The machine of both sides says it in another way.
+            Output::Feed(_) => {}
+            Output::Log(level, message) => log::write(level, &message),
+        }
+    }
+
+    fn post(&self, to: ReplicaId, post: Post) {
+        if let Some(outbox) = self.replicas.outboxes.get(&to) {
+            outbox.post(post);
+        }
+    }
+
+    // ---- snapshots ----
+
+    /// What saves the node has under way for reasons of its own.
+    pub(super) fn other_save(&self) -> OtherSave {
+        match self.node.persistence.rdb().running.map(|running| running.saving) {
+            None | Some(Saving::Replicas { .. }) => OtherSave::None,
+            Some(Saving::Rewrite { .. }) => OtherSave::Rewrite,
+            Some(_) => OtherSave::Rdb,
+        }
+    }
+
+    pub(super) fn cut(&mut self, for_replicas: bool, standing: &Sender<Standing>) {
+        self.stream_on();
+        if let Some(at) = self.standing() {
+            // A snapshot that was given up wants to know nothing.
+            let _gone = standing.send(at);
+        }
+        if for_replicas {
+            self.selected = None;
+            (self.replicas.pieces, self.replicas.is_whole, self.replicas.file) = (VecDeque::new(), false, None);
+            let at = self.place_of_shards();
+            self.step(Input::SnapshotBegun { at });
+        }
+    }
+
+    pub(super) fn snapshot(&mut self, step: SnapshotStep) {
+        match step {
+            SnapshotStep::Bytes(bytes) => self.replicas.pieces.push_back(bytes),
+            SnapshotStep::Whole => self.replicas.is_whole = true,
+            SnapshotStep::File(path) => {
+                let opened = File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
+                match opened {
+                    Ok((file_bytes, file)) => {
+                        self.replicas.file = Some(file);
+                        self.step(Input::SnapshotDone { file_bytes });
+                    }
+                    Err(error) => {
+                        log::warning(&format!("SYNC failed. Can't open/stat DB after BGSAVE: {error}"));
+                        self.step(Input::SnapshotFailed);
+                    }
+                }
+            }
+            SnapshotStep::Failed => {
+                self.replicas.pieces.drain(..).for_each(|piece| self.node.replication.took_snapshot_bytes(piece.len()));
+                self.step(Input::SnapshotFailed);
+            }
+        }
+        self.pump_snapshot();
+    }
+
+    /// Gives the machine as much of a streamed snapshot as it wants.
+    pub(super) fn pump_snapshot(&mut self) {
+        while self.machine.primary().wants_chunk()
+            && let Some(piece) = self.replicas.pieces.pop_front()
+        {
+            self.node.replication.took_snapshot_bytes(piece.len());
+            self.machine.step_replicas(clock::wall_ms(), Input::SnapshotChunk(piece), &mut self.outputs);
+            self.perform();
+        }
+        if self.replicas.is_whole && self.replicas.pieces.is_empty() {
+            self.replicas.is_whole = false;
+            self.step(Input::SnapshotDone { file_bytes: 0 });
+        }
+    }
+
+    fn give_up_snapshot(&mut self) {
+        if self.node.replication.take_snapshot_wish().is_some() {
+            // It has not begun.
+            return self.machine.step_replicas(clock::wall_ms(), Input::SnapshotFailed, &mut self.outputs);
+        }
+        let persistence = &self.node.persistence;
+        if persistence.rdb().running.is_some_and(|running| matches!(running.saving, Saving::Replicas { .. })) {
+            persistence.give_up.store(true, Ordering::Relaxed);
+        }
+    }
+
+    // ---- connections ----
+
+    pub(super) fn attached(&mut self, about: About, request: Request, input: &[u8], outbox: Outbox) -> ReplicaId {
+        let replica = ReplicaId(outbox.about.id);
+        self.replicas.outboxes.insert(replica, outbox);
+        self.stream_on();
+        self.step(Input::Sync { replica, about, request });
+        if !input.is_empty() {
+            self.replica_said(replica, input);
+        }
+        replica
+    }
+
+    pub(super) fn replica_said(&mut self, replica: ReplicaId, bytes: &[u8]) {
+        self.step(Input::Received { replica, bytes });
+    }
+
+    pub(super) fn sent_to_replica(&mut self, replica: ReplicaId, bytes: u64) {
+        self.machine.step_replicas(clock::wall_ms(), Input::Sent { replica, bytes }, &mut self.outputs);
+        self.perform();
+        self.pump_snapshot();
+    }
+
+    pub(super) fn replica_closed(&mut self, replica: ReplicaId) {
+        if let Some(outbox) = self.replicas.outboxes.remove(&replica) {
+            outbox.shut_down();
+            self.step(Input::Closed { replica });
+            self.pump_snapshot();
+        }
+    }
+
+    // ---- WAIT ----
+
+    pub(super) fn wait(&mut self, asker: Asker, replicas: u64, until_ms: i64) {
+        self.stream_on();
+        let wait = Wait { asker, place: self.machine.offset(), replicas, until_ms };
+        if self.answered(&wait, clock::wall_ms()) {
+            return;
+        }
+        self.replicas.waits.push(wait);
+        self.machine.request_acks(clock::wall_ms(), &mut self.outputs);
+        self.perform();
+    }
+
+    /// Answers if there is an answer.
+    fn answered(&self, wait: &Wait, now: i64) -> bool {
+        let acked = self.machine.primary().acked_by(wait.place) as u64;
+        let is_over = wait.until_ms != 0 && now >= wait.until_ms;
+        if acked < wait.replicas && !is_over {
+            return false;
+        }
+        self.answer(Some(wait.asker), format!(":{acked}\r\n").as_bytes());
+        true
+    }
+
+    pub(super) fn answer_waits(&mut self) {
+        if !self.replicas.waits.is_empty() {
+            let (waits, now) = (std::mem::take(&mut self.replicas.waits), clock::wall_ms());
+            self.replicas.waits = waits.into_iter().filter(|wait| !self.answered(wait, now)).collect();
+        }
+    }
+}
+
+/// The directives that a primary goes by.
+pub(super) fn directives(config: &Config) -> primary::Config {
+    let limit = &config.client_output_buffer_limit.replica;
+    primary::Config {
+        repl_diskless_sync: config.repl_diskless_sync,
+        repl_diskless_sync_delay_s: config.repl_diskless_sync_delay,
+        repl_diskless_sync_max_replicas: config.repl_diskless_sync_max_replicas,
+        repl_backlog_size: config.repl_backlog_size,
+        repl_backlog_ttl_s: config.repl_backlog_ttl,
+        repl_timeout_s: config.repl_timeout,
+        repl_ping_replica_period_s: config.repl_ping_replica_period,
+        hard_bytes: limit.hard_bytes,
+        soft_bytes: limit.soft_bytes,
+        soft_s: limit.soft_seconds,
+        min_replicas_to_write: config.min_replicas_to_write,
+        min_replicas_max_lag_s: config.min_replicas_max_lag,
+        has_save_points: !config.save.is_empty(),
+    }
+}
