@@ -193,7 +193,7 @@ impl Tested {
 
     fn serve(&mut self) -> Vec<u64> {
         let mut served = Vec::new();
-        self.shard.serve_ready(now_ms(), &mut served);
+        self.shard.serve_ready(now_ms(), false, &mut served);
         let number = |served| match served {
             Served::Done { waiter, .. } => waiter.client.0,
             Served::Remote { .. } => unreachable!("there is one shard"),

@@ -178,7 +178,7 @@ fn clients_are_told_that_the_node_loads_and_a_signal_ends_it_at_once() {
     }
     assert_eq!(info(&mut client, "loading"), "1");
     assert_eq!(info(&mut client, "async_loading"), "0");
-    assert_eq!(info(&mut client, "loading_total_bytes"), file.len().to_string());
+    wait_until("the file is known", || info(&mut client, "loading_total_bytes") == file.len().to_string());
     for field in ["loading_start_time", "loading_rdb_used_mem", "loading_eta_seconds"] {
         wait_until(field, || info(&mut client, field).parse::<u64>().expect("a number") > 0);
     }

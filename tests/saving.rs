@@ -406,6 +406,8 @@ fn said(log: &str) -> Vec<String> {
 fn ending(program: Program, options: &[&str], end: &dyn Fn(&Server)) -> (Option<i32>, Vec<String>, bool) {
     let mut server = Server::start(program, &[&OPTIONS[..], options].concat());
     ok(&mut server.client(), "SET a b");
+    // What is compared is what the log says behind that line.
+    wait_until("it is ready", || server.log().contains("Ready to accept connections"));
     end(&server);
     let code = server.wait_for_exit();
     (code, said(&server.log()), server.dir.path().join("dump.rdb").exists())

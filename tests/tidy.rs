@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["reactor"],
     &["dispatch"],
     &["commands"],
-    &["core", "coordinator"],
+    &["core", "coordinator", "peers"],
     &["replication"],
     &["persistence"],
     &["client", "acl"],
@@ -25,6 +25,7 @@ const UPWARD: &[(&str, &str, &str)] = &[
     ("config", "system", "the checks of a directive ask for the machine's limits"),
     ("core", "commands", "a connection names the command it runs"),
     ("dispatch", "reactor", "the waker between cores"),
+    ("peers", "system", "replication ids are made of the system's randomness"),
 ];
 
 /// Longest file, without its tests.
@@ -47,6 +48,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/observe/clock.rs",
     "src/observe/log.rs",
     "src/observe/memory.rs",
+    "src/peers/connection.rs",
     "src/reactor/buffers.rs",
     "src/reactor/enter.rs",
     "src/reactor/features.rs",

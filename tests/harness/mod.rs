@@ -9,6 +9,8 @@
 
 mod client;
 pub mod data;
+pub mod following;
+mod proxy;
 mod random;
 mod server;
 mod small_disk;
@@ -16,6 +18,7 @@ mod value;
 
 pub use client::{Client, encode};
 pub use data::{DBS, data, digests, fill};
+pub use proxy::Proxy;
 pub use random::Random;
 pub use server::{Program, Server, kvcore_path, make_directory};
 pub use small_disk::SmallDisk;
