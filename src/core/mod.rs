@@ -209,7 +209,9 @@ impl Core {
     /// The shard has come back: what was changed for it meanwhile is done now.
     pub fn shard_returned(&mut self, mut shard: Box<Shard>) {
         debug_assert!(self.shard.is_none());
-        shard.settings = Settings { active_expire: shard.settings.active_expire, ..self.scratch.settings.clone() };
+        // The role may have changed while the shard was lent, and this core not have noticed: no write may slip in between.
+        let (active_expire, replica) = (shard.settings.active_expire, self.node.replication.role(&self.config));
+        shard.settings = Settings { active_expire, replica, ..self.scratch.settings.clone() };
         if std::mem::take(&mut self.reset_on_return) {
             shard.stats = Stats::default();
         }
