@@ -161,7 +161,7 @@ impl Waiters {
             let gone = place.and_then(|place| queue.waiters.remove(place));
             if queue.waiters.is_empty() {
                 self.by_key.remove(&key);
-            } else if gone.is_some() && !queue.ready {
+            } else if gone.is_some_and(|waiter| waiter.remote || waiter.has_destination()) && !queue.ready {
                 queue.ready = true;
                 self.ready.push(key);
             }
