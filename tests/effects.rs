@@ -277,7 +277,7 @@ impl Pair {
             resp3: false,
             awaited: wait.awaited,
             claimed: Arc::new(AtomicBool::new(false)),
-            remote: false,
+            remote: AtomicBool::new(false),
         };
         self.tested.shard.waiters.add(Arc::new(waiter), keys.iter().map(Vec::as_slice));
         self.reference.block(number, args, self.tested.db);

@@ -5,6 +5,7 @@
 //! - short rounds of MSET, MGET, RENAME, COPY, SINTERSTORE, MULTI …: a search for one order of all commands of a round that explains
 //!   every reply and respects real time (`serializability/rounds.rs`)
 //! - long histories of appends and reads in MULTI: a graph of who saw whom must have no cycle (`serializability/appends.rs`)
+//! - elements that clients in BLMOVE wait for: each arrives once, whoever locks its destination
 //! - everything at once, keys and whole keyspace: all connections go on making progress
 //!
 //! `KVCORE_SECONDS` is the duration of each, `KVCORE_SEED` the seed.
@@ -166,6 +167,51 @@ fn watched_counter(cores: usize) {
     server.check_healthy();
 }
 
+/// Clients wait for elements to move, within a shard and to another one, while operations over several shards lock where these go:
+/// each element arrives once, and who was told of it is who has moved it.
+fn elements_on_the_move(cores: usize) {
+    const DESTINATIONS: [&str; 3] = ["{a}one", "{a}two", "{b}other"];
+    let mut server = Server::kvcore(cores, &[]);
+    let end = Instant::now() + duration();
+    let (pushed, moved) = (AtomicU64::new(0), DESTINATIONS.map(|_| AtomicU64::new(0)));
+    std::thread::scope(|scope| {
+        for mover in 0..2 * DESTINATIONS.len() {
+            let (mut client, to) = (server.client(), mover % DESTINATIONS.len());
+            let moved = &moved[to];
+            scope.spawn(move || {
+                while Instant::now() < end {
+                    let reply = client.command(&["BLMOVE", "{a}from", DESTINATIONS[to], "LEFT", "RIGHT", "0.05"]);
+                    moved.fetch_add(u64::from(!reply.is_null()), Ordering::Relaxed);
+                }
+            });
+        }
+        for _ in 0..4 {
+            let mut client = server.client();
+            scope.spawn(move || {
+                let block = ["MULTI", "LLEN {a}one", "LLEN {a}two", "LLEN {b}other", "STRLEN {c}k", "STRLEN d", "EXEC"];
+                let requests: Vec<_> = (0..4).flat_map(|_| block.map(harness::words)).collect();
+                while Instant::now() < end {
+                    client.pipeline(&requests);
+                }
+            });
+        }
+        let (mut client, pushed) = (server.client(), &pushed);
+        scope.spawn(move || {
+            while Instant::now() < end {
+                pushed.fetch_add(1, Ordering::Relaxed);
+                client.run("RPUSH {a}from x");
+            }
+        });
+    });
+    let mut client = server.client();
+    let mut length = |key: &str| client.command(&["LLEN", key]).integer() as u64;
+    let (left, arrived) = (length("{a}from"), DESTINATIONS.map(&mut length));
+    assert_eq!(arrived, moved.map(AtomicU64::into_inner), "each that was told of is there");
+    assert_eq!(left + arrived.iter().sum::<u64>(), pushed.into_inner(), "{left} are left, {arrived:?} have arrived");
+    assert!(arrived.iter().all(|&arrived| arrived > 100), "nothing was put to the test: {arrived:?}");
+    server.check_healthy();
+}
+
 /// All kinds of work at once; the check is that nobody waits forever.
 fn progress(cores: usize) {
     const CLIENTS: usize = 10;
@@ -251,7 +297,7 @@ macro_rules! at_cores {
     };
 }
 
-at_cores!(bank_transfers counters_under_watch rounds_of_commands histories_of_appends everything_at_once);
+at_cores!(bank_transfers counters_under_watch rounds_of_commands histories_of_appends elements_that_move everything_at_once);
 
 fn run_at(check: Check, cores: usize) {
     match check {
@@ -259,6 +305,7 @@ fn run_at(check: Check, cores: usize) {
         Check::counters_under_watch => watched_counter(cores),
         Check::rounds_of_commands => rounds::run(cores, duration()),
         Check::histories_of_appends => appends::run(cores, duration()),
+        Check::elements_that_move => elements_on_the_move(cores),
         Check::everything_at_once => progress(cores),
     }
 }

@@ -165,8 +165,9 @@ pub struct Blocked {
     /// The shards that know the client as waiting.
     pub shards: Vec<usize>,
     pub command: &'static Registered,
-    pub args: ArgsBuf,
     pub db: usize,
+    /// A key was filled, and an operation that runs the command again is under way.
+    pub tries_again: bool,
 }
 
 impl Blocked {

@@ -27,7 +27,7 @@ impl Engine {
         let shard = self.core.shard.as_mut().expect("the command has just run on it");
         shard.waiters.add(Arc::new(waiter), keys.into_iter());
         let own = self.core.id;
-        self.mark_blocked(index, command, args.to_buf(), wait, claimed, None, vec![own]);
+        self.mark_blocked(index, command, wait, claimed, None, vec![own]);
     }
 
     pub(super) fn new_waiter(
@@ -50,7 +50,7 @@ impl Engine {
             resp3: connection.resp3,
             awaited: wait.awaited,
             claimed,
-            remote,
+            remote: AtomicBool::new(remote),
         }
     }
 
@@ -64,15 +64,18 @@ impl Engine {
         shards: Vec<usize>,
     ) {
         let command = self.core.connections[index].last_command.expect("a command was sent");
-        self.mark_blocked(index, command, ArgsBuf::default(), wait, claimed, Some(place), shards);
+        let early = self.ready_early.iter().position(|waiter| Arc::ptr_eq(&waiter.claimed, &claimed));
+        self.mark_blocked(index, command, wait, claimed, Some(place), shards);
+        if let Some(early) = early {
+            let waiter = self.ready_early.swap_remove(early);
+            self.ready(&waiter);
+        }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the fields of one record")]
     pub(super) fn mark_blocked(
         &mut self,
         index: usize,
         command: &'static Registered,
-        args: ArgsBuf,
         wait: Wait,
         claimed: Arc<AtomicBool>,
         place: Option<Place>,
@@ -87,7 +90,8 @@ impl Engine {
         connection.stall = Stall::Blocked;
         let is_over = connection.closing || connection.input_ended;
         let (db, on_timeout) = (connection.db, wait.on_timeout);
-        connection.blocked = Some(Box::new(Blocked { deadline_ms, on_timeout, claimed, place, shards, command, args, db }));
+        connection.blocked =
+            Some(Box::new(Blocked { deadline_ms, on_timeout, claimed, place, shards, command, db, tries_again: false }));
         if is_over {
             self.core.close(index, false);
         }
@@ -98,9 +102,7 @@ impl Engine {
         let mut served = Vec::new();
         let Some(shard) = &mut self.core.shard else { return };
         let began = self.clock.nanos();
-        // To be told that keys are lent would be right for clients with a destination; but a client that was announced while it could have
-        // been served here may be left in the queue, claimed, for ever: until that is mended, its destination may be a lent key.
-        let changes = shard.serve_ready(self.core.now, false, &mut served);
+        let changes = shard.serve_ready(self.core.now, !self.locks.is_quiet(), &mut served);
         self.core.count_dirty(changes);
         self.publish_events();
         let nanos = (self.clock.nanos() - began) / served.len().max(1) as u64;
@@ -111,10 +113,7 @@ impl Engine {
                     let (to, answer) = (usize::from(waiter.core), Answer::Served { client: waiter.client, reply, slow });
                     if to == self.core.id { self.send_answer(to, answer) } else { self.answer_when_durable(to, answer) }
                 }
-                Served::Remote { waiter } => {
-                    let (client, args) = (waiter.client, waiter.args.clone());
-                    self.send_answer(usize::from(waiter.core), Answer::Ready { client, args });
-                }
+                Served::Remote { waiter } => self.send_answer(usize::from(waiter.core), Answer::Ready { waiter }),
             }
         }
     }
@@ -221,10 +220,20 @@ impl Engine {
 
     /// A key that this core's client waits for is ready elsewhere, and serving it takes several shards: the command runs again as an
     /// operation. If it has to wait once more it keeps its places in the queues.
-    pub(super) fn ready(&mut self, client: ClientId, args: ArgsBuf) {
-        let Some(index) = self.core.connection_of(client) else { return };
-        let Some(blocked) = &self.core.connections[index].blocked else { return };
-        let command = blocked.command;
-        self.retry_blocked(index, command, args);
+    pub(super) fn ready(&mut self, waiter: &Arc<Waiter>) {
+        let Some(index) = self.core.connection_of(waiter.client) else { return };
+        let connection = &mut self.core.connections[index];
+        if matches!(connection.stall, Stall::AwaitingBlock(_)) {
+            // The news of the wait is still on its way: it was filled within the very batch, or the disk is waited for.
+            self.ready_early.retain(|early| self.core.connection_of(early.client).is_some());
+            return self.ready_early.push(waiter.clone());
+        }
+        let Some(blocked) = &mut connection.blocked else { return };
+        // It may wait for something else by now. One that tries already will see what has been filled.
+        if Arc::ptr_eq(&blocked.claimed, &waiter.claimed) && !blocked.tries_again {
+            blocked.tries_again = true;
+            let command = blocked.command;
+            self.retry_blocked(index, command, waiter.args.clone());
+        }
     }
 }

@@ -16,7 +16,6 @@ use crate::observe::slowlog::SlowEntry;
 use crate::reactor::Wake;
 use kvshard::Args;
 use kvshard::Shard;
-use kvshard::command::ArgsBuf;
 use kvshard::keyspace::waiters::{Wait, Waiter};
 use kvshard::keyspace::{ClientId, Key, OwnedEntry};
 use std::collections::VecDeque;
@@ -294,8 +293,7 @@ pub enum Answer {
     },
     /// A blocked client's key is ready; its own core is to run the command.
     Ready {
-        client: ClientId,
-        args: ArgsBuf,
+        waiter: Arc<Waiter>,
     },
 }
 

@@ -25,10 +25,12 @@ pub mod whole;
 use crate::core::Core;
 use crate::observe::clock::Clock;
 use crate::protocol;
+use kvshard::keyspace::waiters::Waiter;
 use locks::Locks;
 use mesh::Mesh;
 use operation::Operations;
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 pub struct Engine {
     pub core: Core,
@@ -60,6 +62,8 @@ pub struct Engine {
     snapshot: snapshot::CutStream,
     /// What waits for the log to be durable, in the order of its positions.
     held: VecDeque<(u64, log::Held)>,
+    /// Blocked clients whose key was filled before their core has heard that they wait.
+    ready_early: Vec<Arc<Waiter>>,
     awaiting_segments: VecDeque<log::AwaitingSegments>,
     /// Logging is being switched off.
     turning_off: bool,
@@ -98,6 +102,7 @@ impl Engine {
             checked_to: 0,
             snapshot: snapshot::CutStream::default(),
             held: VecDeque::new(),
+            ready_early: Vec::new(),
             awaiting_segments: VecDeque::new(),
             turning_off: false,
             rest: Rest { processed: 0, tidied: true },

@@ -516,9 +516,16 @@ impl Engine {
         let waits = waiter.is_some();
         // Marked before anything is given back: a shard may serve the client as soon as it knows it.
         if let (Some(wait), Some((_, Some(claimed)))) = (block.wait, &waiter) {
-            let (command, args) = block.commands.pop().expect("the block of a blocking command is that command");
+            let (command, _) = block.commands.pop().expect("the block of a blocking command is that command");
             let shards = (0..self.core.node.cores).collect();
-            self.mark_blocked(caller.index, command, args, wait, claimed.clone(), None, shards);
+            self.mark_blocked(caller.index, command, wait, claimed.clone(), None, shards);
+        }
+        if alive
+            && waits
+            && retry
+            && let Some(blocked) = &mut self.core.connections[caller.index].blocked
+        {
+            blocked.tries_again = false;
         }
         let log = block.log.take();
         log.iter().for_each(|log| self.feed_operation(|| log.whole()));

@@ -174,7 +174,7 @@ impl Engine {
             resp3: item.resp3,
             awaited: wait.awaited,
             claimed: claimed.clone(),
-            remote: false,
+            remote: AtomicBool::new(false),
         };
         let keys = route::awaited_keys(item.command, args);
         let shard = self.core.shard.as_mut().expect("the command has just run on it");
@@ -236,7 +236,7 @@ impl Engine {
             Answer::Durable { operation } => self.confirmed(operation),
             Answer::JobDone { operation, position, part, nanos } => self.job_done(operation, position, part, nanos),
             Answer::Served { client, reply, slow } => self.served(client, &reply, slow),
-            Answer::Ready { client, args } => self.ready(client, args),
+            Answer::Ready { waiter } => self.ready(&waiter),
         }
     }
 

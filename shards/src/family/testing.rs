@@ -98,7 +98,7 @@ impl Session {
             resp3: self.resp3,
             awaited,
             claimed: claimed.clone(),
-            remote,
+            remote: AtomicBool::new(remote),
         };
         self.shard.waiters.add(Arc::new(waiter), keys.iter().map(Vec::as_slice));
         claimed

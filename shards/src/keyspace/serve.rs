@@ -16,6 +16,7 @@ use crate::exec::Exec;
 use crate::reply::Reply;
 use crate::shard::Shard;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// What came of a blocked client.
 #[derive(Clone)]
@@ -50,7 +51,8 @@ impl Shard {
                 place += 1;
             } else if waiter.is_claimed() {
                 self.waiters.remove(waiter.client);
-            } else if waiter.remote || has_locks && waiter.has_destination() {
+            } else if waiter.is_remote() || has_locks && waiter.has_destination() {
+                waiter.remote.store(true, Ordering::Relaxed);
                 served.push(Served::Remote { waiter });
                 break;
             } else {

@@ -47,14 +47,19 @@ pub struct Waiter {
     pub awaited: Awaited,
     /// Set by whoever serves, times out or unblocks the client; shared by the shards it waits on.
     pub claimed: Arc<AtomicBool>,
-    /// Not served here but on the client's core, because serving needs keys of other shards (BLMOVE to another shard).
-    pub remote: bool,
+    /// Not served here but on the client's core, because serving needs keys of other shards (BLMOVE to another shard), or did once
+    /// need a key that was lent. It stays so: who was announced there may be being served there.
+    pub remote: AtomicBool,
 }
 
 impl Waiter {
     /// True for the one caller that may serve the client.
     pub fn claim(&self) -> bool {
         !self.claimed.swap(true, Ordering::AcqRel)
+    }
+
+    pub fn is_remote(&self) -> bool {
+        self.remote.load(Ordering::Relaxed)
     }
 
     /// The command puts what it takes into another key.
@@ -161,7 +166,7 @@ impl Waiters {
             let gone = place.and_then(|place| queue.waiters.remove(place));
             if queue.waiters.is_empty() {
                 self.by_key.remove(&key);
-            } else if gone.is_some_and(|waiter| waiter.remote || waiter.has_destination()) && !queue.ready {
+            } else if gone.is_some_and(|waiter| waiter.is_remote()) && !queue.ready {
                 queue.ready = true;
                 self.ready.push(key);
             }
