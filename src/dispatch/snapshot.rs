@@ -29,7 +29,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Entries a turn writes of its shard's cut, and bytes of records that make a piece.
-const SLICE_ENTRIES: usize = 64;
+const SLICE_ENTRIES: usize = 256;
 const PIECE_BYTES: usize = 64 << 10;
 /// Records that may wait in all shards together: this part of the memory in use, for their buffers may be twice as large, and what is
 /// queued and being written comes on top; all of it is to stay well below a tenth. For each shard at least so many bytes.

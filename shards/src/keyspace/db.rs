@@ -7,7 +7,7 @@ use super::cut::{Cut, CutForm};
 use super::entry::{Entry, NewValue, OwnedEntry, Value, ValueMut};
 use super::slot::{SLOTS, SlotId};
 use crate::random::Random;
-use crate::table::{Cursor, Place, Table};
+use crate::table::{Cursor, Place, Table, prefetch_entry};
 use ahash::RandomState;
 
 /// A key with its slot and its place in the tables, computed once per command.
@@ -330,18 +330,21 @@ impl Db {
         let Some(cut) = &mut self.cut else { return 0 };
         let mark = self.mark;
         let mut next = Some(cut.cursor);
+        let mut found = Vec::with_capacity(2 * CUT_STEP);
         while let Some(cursor) = next
             && want > 0
             && cut.waiting_bytes() < bytes
         {
             let step = want.min(CUT_STEP);
+            // All are asked for before the first is looked at: each is a miss of the cache.
             next = self.table.scan(cursor, step, &mut |payload| {
-                let entry = entry(payload);
-                if entry.mark() != mark {
-                    entry.set_mark(mark);
-                    cut.write(entry);
-                }
+                prefetch_entry(payload);
+                found.push(entry(payload));
             });
+            for entry in found.drain(..).filter(|entry| entry.mark() != mark) {
+                entry.set_mark(mark);
+                cut.write(entry);
+            }
             want -= step;
         }
         let keys = cut.take(out);
