@@ -7,7 +7,7 @@ use crate::core::connection::Special;
 use crate::peers::contract::ToPeers;
 use crate::replication::failover::Ask;
 use crate::replication::history::signed;
-use crate::replication::primary::request::{About, Answer, Request};
+use crate::replication::primary::request::{Answer, Request};
 use kvshard::command::{AclCategory, Arg, ArgFlags, ArgKind, Command};
 use kvshard::number::parse_i64;
 use kvshard::{Args, Error, Flags, Group, Reply, Route, Spec};
@@ -38,10 +38,7 @@ pub static REPLCONF: NodeCommand = Command {
 
 fn replconf(c: &mut Call<'_>, r: &mut Reply<'_>) -> Result<Action, Error> {
     let args: Vec<&[u8]> = c.args.iter().skip(1).collect();
-    let client = c.client();
-    let peer_ip = client.peer_ip().to_owned();
-    let about = client.about.get_or_insert_with(|| Box::new(About { peer_ip, ..About::default() }));
-    match about.replconf(&args) {
+    match c.client().about_mut().replconf(&args) {
         Answer::Ok => r.ok(),
         Answer::Error(text) => return Err(Error::Owned(format!("ERR {text}"))),
         Answer::Silence => {}

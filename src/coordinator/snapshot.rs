@@ -118,23 +118,14 @@ impl Coordinator {
     }
 
     fn settle_for_replicas(&self, streamed: bool, path: PathBuf, changes: u64, result: &Result<(), SaveError>) {
-        let persistence = &self.node.persistence;
-        match result {
-            Ok(()) if streamed => {}
-            Ok(()) => {
-                persistence.last_save.store(clock::wall_ms() / 1000, Ordering::Relaxed);
-                persistence.saved_changes.store(changes, Ordering::Relaxed);
-                log::notice("DB saved on disk");
-            }
-            Err(error) => log::warning(&error.to_string()),
-        }
+        self.note_outcome((!streamed).then_some(changes), result);
         match result {
             Ok(()) if streamed => log::notice("Background RDB transfer terminated with success"),
             Ok(()) => log::notice("Background saving terminated with success"),
             Err(SaveError::GivenUp) => log::warning("Background transfer terminated by signal 10"),
             Err(_) => log::warning("Background transfer error"),
         }
-        persistence.rdb().has_ended();
+        self.node.persistence.rdb().has_ended();
         let step = match result {
             Ok(()) if streamed => SnapshotStep::Whole,
             Ok(()) => SnapshotStep::File(path),
@@ -207,17 +198,23 @@ impl Coordinator {
         aof.last_try_ms = clock::wall_ms();
     }
 
-    fn settle(&self, saving: Saving, changes: u64, result: &Result<(), SaveError>) {
+    /// `changes`: those that are on disk now.
+    fn note_outcome(&self, changes: Option<u64>, result: &Result<(), SaveError>) {
         let persistence = &self.node.persistence;
-        let now_s = clock::wall_ms() / 1000;
-        match result {
-            Ok(_) => {
-                persistence.last_save.store(now_s, Ordering::Relaxed);
+        match (result, changes) {
+            (Ok(()), Some(changes)) => {
+                persistence.last_save.store(clock::wall_ms() / 1000, Ordering::Relaxed);
                 persistence.saved_changes.store(changes, Ordering::Relaxed);
                 log::notice("DB saved on disk");
             }
-            Err(error) => log::warning(&error.to_string()),
+            (Ok(()), None) => {}
+            (Err(error), _) => log::warning(&error.to_string()),
         }
+    }
+
+    fn settle(&self, saving: Saving, changes: u64, result: &Result<(), SaveError>) {
+        let persistence = &self.node.persistence;
+        self.note_outcome(Some(changes), result);
         // What became of it is known before it counts as ended: whoever sees the end may ask for the outcome.
         match (saving, result) {
             (Saving::Background, Ok(_)) => {

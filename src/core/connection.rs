@@ -51,7 +51,7 @@ pub struct Connection {
     /// It is closing here to go on as a replica's, with this request.
     pub leaving: Option<Box<Request>>,
     /// What it has said of itself as a replica.
-    pub about: Option<Box<About>>,
+    about: Option<Box<About>>,
     /// The peer has sent its last byte.
     pub input_ended: bool,
     /// Why no further command of this connection may be started now.
@@ -289,12 +289,13 @@ impl Connection {
         size_of::<Self>() + self.query.capacity() + self.out.capacity() + self.sending + self.reorder.held_bytes() + queued
     }
 
-    /// Whether the connection is reached from this machine only (for `protected-mode`).
-    /// The peer's address, without its port.
-    pub fn peer_ip(&self) -> &str {
-        self.peer.rsplit_once(':').map_or(&*self.peer, |(ip, _)| ip).trim_start_matches('[').trim_end_matches(']')
+    /// What it has said of itself as a replica: of one that has said nothing, its address.
+    pub fn about_mut(&mut self) -> &mut About {
+        let ip = self.peer.rsplit_once(':').map_or(&*self.peer, |(ip, _port)| ip).trim_start_matches('[').trim_end_matches(']');
+        self.about.get_or_insert_with(|| Box::new(About { peer_ip: ip.to_owned(), ..About::default() }))
     }
 
+    /// Whether the connection is reached from this machine only (for `protected-mode`).
     pub fn is_local(&self) -> bool {
         self.is_unix || self.peer.starts_with("127.") || self.peer.starts_with("[::1]")
     }

@@ -9,7 +9,6 @@ use crate::observe::clock::wall_ms;
 use crate::observe::memory;
 use crate::peers::contract::{Departed, ToPeers};
 use crate::peers::status::PeerConnection;
-use crate::replication::primary::request::About;
 use kvshard::keyspace::expire::CycleBudget;
 use kvshard::keyspace::{ClientId, Db};
 use kvshard::settings::EvictionPolicy;
@@ -58,8 +57,7 @@ impl Engine {
     pub fn departs(&mut self, index: usize, socket: OwnedFd) {
         let connection = &mut self.core.connections[index];
         if let Some(request) = connection.leaving.take() {
-            let peer_ip = connection.peer_ip().to_owned();
-            let about = connection.about.take().map_or_else(|| About { peer_ip, ..About::default() }, |about| *about);
+            let about = std::mem::take(connection.about_mut());
             let client = PeerConnection {
                 id: connection.id.0,
                 peer: connection.peer.to_string(),
@@ -145,9 +143,9 @@ impl Engine {
 
     /// Refreshes what the gate knows of the node.
     pub(super) fn look_at_node(&mut self) {
-        let node = self.core.node.clone();
-        let replication = &node.replication;
         self.follow_role();
+        let node = &self.core.node;
+        let replication = &node.replication;
         let loading = node.persistence.loading.load(Ordering::Relaxed);
         let too_many_records = node.persistence.full_shards.load(Ordering::Relaxed) > 0;
         // A failover does, and a stream that its reader does not keep up with.

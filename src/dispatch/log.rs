@@ -166,7 +166,7 @@ impl Engine {
             (AwaitingSegments::Rewrite, Err(_)) => {
                 self.core.node.replication.release_stream();
                 let persistence = &self.core.node.persistence;
-                persistence.rdb().running = None;
+                persistence.rdb().has_ended();
                 let mut aof = persistence.aof();
                 aof.last_try_ms = self.core.now;
                 aof.rewrite_failed();

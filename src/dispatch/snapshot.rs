@@ -19,7 +19,7 @@ use crate::core::Core;
 use crate::core::connection::Stall;
 use crate::observe::{log, memory};
 use crate::peers::contract::ToPeers;
-use crate::peers::status::Mode;
+use crate::peers::status::{Mode, Wishes};
 use crate::replication::primary::Target;
 use crossbeam_channel::{bounded, unbounded};
 use kvshard::Shard;
@@ -252,24 +252,26 @@ impl Engine {
 
     /// What the executor for other nodes' connections wants of the shards: the first core looks every turn.
     pub(super) fn look_at_replication(&mut self) {
+        if !self.core.node.replication.has_wishes() {
+            return;
+        }
         let node = self.core.node.clone();
         let (replication, persistence) = (&node.replication, &node.persistence);
         if persistence.loading.load(Ordering::Relaxed) || node.shutdown.hold() != 0 {
             return;
         }
-        if replication.is_mode_wanted.swap(false, Ordering::Acquire) {
+        let can_save = persistence.rdb().running.is_none();
+        let Wishes { mode, snapshot } = replication.take_wishes(can_save);
+        if let Some(mode) = mode {
             let mut block = Block::new(Vec::new(), false);
-            block.on_all_shards = Some(Box::new(|core, shards| {
-                switch(core, shards, core.node.replication.wanted_mode());
+            block.on_all_shards = Some(Box::new(move |core, shards| {
+                switch(core, shards, mode);
                 core.node.replication.tell(ToPeers::Switched);
                 None
             }));
             self.begin_for_nobody(self.whole_shards(), block);
         }
-        if replication.is_snapshot_wanted.load(Ordering::Acquire)
-            && persistence.rdb().running.is_none()
-            && let Some(target) = replication.take_snapshot_wish()
-        {
+        if let Some(target) = snapshot {
             let saving = Saving::Replicas { streamed: target == Target::Sockets };
             if persistence.begin_save(saving, self.core.now / 1000) {
                 log::notice(match target {
@@ -278,7 +280,7 @@ impl Engine {
                 });
                 self.core.to_save.push(saving);
             } else {
-                replication.want_snapshot(target);
+                replication.wish(|wishes| wishes.snapshot = wishes.snapshot.or(snapshot));
             }
         }
     }
@@ -324,10 +326,10 @@ impl Engine {
 fn switch(core: &Core, shards: &mut [Box<Shard>], mode: Mode) {
     let replication = &core.node.replication;
     replication.set_mode(mode);
-    let logging = core.node.persistence.logging.load(Ordering::Acquire);
+    let (records, replica) = (mode.feeds || core.node.persistence.logging.load(Ordering::Acquire), replication.role(&core.config));
     for shard in shards {
-        shard.effects.enabled = mode.feeds || logging;
-        shard.settings.replica = replication.role(&core.config);
+        shard.effects.enabled = records;
+        shard.settings.replica = replica;
     }
 }
 
@@ -355,13 +357,9 @@ pub(super) fn cut(core: &mut Core, shards: &mut [Box<Shard>], saving: Saving) ->
             running.keys = databases.iter().map(|(keys, _)| keys).sum();
         }
     }
-    let is_replica = core.node.replication.is_replica();
-    let for_replicas = matches!(saving, Saving::Replicas { .. });
-    if for_replicas {
-        switch(core, shards, Mode { feeds: !is_replica, is_replica });
-    }
-    let standing = (core.is_feeding() || is_replica).then(|| {
+    let standing = (core.is_feeding() || core.node.replication.is_replica()).then(|| {
         let (standing, at) = bounded(1);
+        let for_replicas = matches!(saving, Saving::Replicas { .. });
         core.node.replication.tell(ToPeers::Cut { for_replicas, standing });
         at
     });

@@ -12,9 +12,9 @@ use glommio::channels::local_channel::{self, LocalReceiver, LocalSender};
 use glommio::{net, timer};
 use socket2::{SockAddr, Socket};
 use std::fs::File;
-use std::io::Read;
 use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
@@ -208,33 +208,16 @@ async fn write_file(
     file: File,
     bytes: u64,
 ) -> io::Result<()> {
-    let (mut left, mut buffer) = (bytes, Vec::with_capacity(FILE_BYTES));
+    let (mut left, mut buffer) = (bytes, vec![0; FILE_BYTES]);
     let mut at = 0;
     while left > 0 {
-        buffer.clear();
         let part = left.min(FILE_BYTES as u64);
+        let buffer = &mut buffer[..part as usize];
         // Just written, so the page cache has it: this does not wait for a disk.
-        FileAt { file: &file, at }.take(part).read_to_end(&mut buffer)?;
-        if buffer.len() as u64 != part {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        socket.write_all(&buffer).await?;
+        file.read_exact_at(buffer, at)?;
+        socket.write_all(buffer).await?;
         (left, at) = (left - part, at + part);
         sent(peers, peer, part);
     }
     Ok(())
-}
-
-/// A place in a file that others read too.
-struct FileAt<'a> {
-    file: &'a File,
-    at: u64,
-}
-
-impl Read for FileAt<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = std::os::unix::fs::FileExt::read_at(self.file, buffer, self.at)?;
-        self.at += read as u64;
-        Ok(read)
-    }
 }

@@ -8,7 +8,7 @@ use super::Peers;
 use super::connection::{self, Outbox, Post};
 use super::status::Mode;
 use crate::config::Config;
-use crate::config::structures::PrimaryAddress;
+use crate::config::structures::{PrimaryAddress, os_reason};
 use crate::coordinator::contract::{Asker, Order, ToCore};
 use crate::observe::{clock, log};
 use crate::protocol::Args;
@@ -53,8 +53,8 @@ pub(super) struct Following {
     sent_dbs: VecDeque<u32>,
     // ---- the role ----
     changes: VecDeque<Change>,
-    /// Changes of the shards' mode that were ordered and are not done.
-    pub switches: usize,
+    /// What was ordered of the shards and is not done.
+    pub wanted: Option<Mode>,
     /// The first change waits for the shards.
     is_switching: bool,
 }
@@ -102,7 +102,7 @@ impl Peers {
 
     /// Begins the first change, when everything fetched so far is applied and no other change is under way.
     fn go_on_changing(&mut self) {
-        while !self.following.is_switching && self.following.switches == 0 && self.is_all_applied() {
+        while !self.following.is_switching && self.following.wanted.is_none() && self.is_all_applied() {
             let Some(to) = self.following.changes.front().map(|change| change.to.clone()) else { return };
             match (to, self.machine.is_replica()) {
                 (Some(to), true) if self.machine.link().primary() == Some(&to) => {
@@ -115,12 +115,9 @@ impl Peers {
                 (Some(to), true) => self.follow(to),
                 (None, true) => {
                     self.following.is_switching = true;
-                    let before = self.following.switches;
                     self.machine.step_link(clock::wall_ms(), Input::NoOne, &mut self.outputs);
                     self.settle();
-                    if self.following.switches == before {
-                        self.want_mode(Mode { feeds: false, is_replica: false });
-                    }
+                    self.want_mode(Mode { feeds: self.machine.primary().is_fed(), is_replica: false });
                 }
                 (Some(_), false) => {
                     self.following.is_switching = true;
@@ -144,11 +141,11 @@ impl Peers {
     /// The shards have changed over.
     pub(super) fn switched(&mut self) {
         self.stream_on();
-        if self.node.replication.mode() != self.node.replication.wanted_mode() {
+        if self.following.wanted != Some(self.node.replication.mode()) {
             // Another change was wanted meanwhile.
             return;
         }
-        self.following.switches = 0;
+        self.following.wanted = None;
         if self.following.changes.is_empty() {
             // A failover has changed the role.
             self.remember(self.machine.link().primary().cloned().as_ref());
@@ -249,7 +246,7 @@ impl Peers {
                     self.following.outbox = Some(outbox);
                     self.step_link(Input::Connected);
                 }
-                Err(error) => self.step_link(Input::ConnectFailed(crate::config::structures::os_reason(&error))),
+                Err(error) => self.step_link(Input::ConnectFailed(os_reason(&error))),
             }
         }
     }
@@ -422,6 +419,11 @@ impl Peers {
 impl Following {
     pub fn outbox(&self) -> Option<&Outbox> {
         self.outbox.as_ref()
+    }
+
+    /// The shards are being told that the node is a replica, which it is from then on.
+    pub fn is_becoming_replica(&self) -> bool {
+        self.is_switching && self.changes.front().is_some_and(|change| change.to.is_some())
     }
 
     fn take(&mut self, fetched: link::Fetched, bytes: &[u8]) {

@@ -227,7 +227,9 @@ impl Peers {
                     Output::PauseWrites(pause) => self.node.replication.pauses_writes.store(pause, Ordering::Release),
                     Output::Merge(feeds) => {
                         self.selected = None;
-                        self.want_mode(Mode { feeds, is_replica: self.machine.is_replica() });
+                        if !self.following.is_becoming_replica() {
+                            self.want_mode(Mode { feeds, is_replica: self.machine.is_replica() });
+                        }
                     }
                 }
             }
@@ -235,8 +237,8 @@ impl Peers {
     }
 
     fn want_mode(&mut self, mode: Mode) {
-        self.node.replication.want_mode(mode);
-        self.following.switches += 1;
+        self.node.replication.wish(|wishes| wishes.mode = Some(mode));
+        self.following.wanted = Some(mode);
         self.to_cores.wake(0);
     }
 

@@ -67,7 +67,7 @@ impl Peers {
                 }
             }
             Output::BeginSnapshot { target, .. } => {
-                self.node.replication.want_snapshot(target);
+                self.node.replication.wish(|wishes| wishes.snapshot = Some(target));
                 self.to_cores.wake(0);
             }
             Output::GiveUpSnapshot => self.give_up_snapshot(),
@@ -149,8 +149,7 @@ impl Peers {
     }
 
     fn give_up_snapshot(&mut self) {
-        if self.node.replication.take_snapshot_wish().is_some() {
-            // It has not begun.
+        if self.node.replication.give_up_snapshot_wish() {
             return self.machine.step_replicas(clock::wall_ms(), Input::SnapshotFailed, &mut self.outputs);
         }
         let persistence = &self.node.persistence;

@@ -2,7 +2,7 @@
 
 use super::contract::{Mailbox, ToPeers};
 use crate::config::Config;
-use crate::replication::history::{Offset, ReplId, signed};
+use crate::replication::history::{ReplId, signed};
 use crate::replication::link::facts::TransferFacts;
 use crate::replication::link::{Address, Link};
 use crate::replication::node::Node;
@@ -10,7 +10,7 @@ use crate::replication::primary::facts::ReplicaFacts;
 use crate::replication::primary::{Counts, Target};
 use crossbeam_channel::Receiver;
 use kvshard::settings::Replica;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The node's part in replication.
@@ -19,18 +19,13 @@ pub struct Replication {
     pub feeding: AtomicBool,
     /// The node follows another. Likewise.
     is_replica: AtomicBool,
-    /// How the two should be: the first core sees to it.
-    wanted: Mutex<Mode>,
-    /// They are not as they should be.
-    pub is_mode_wanted: AtomicBool,
+    wishes: Mutex<Wishes>,
+    /// There are some; set with them, so that nobody has to look into the other.
+    has_wishes: AtomicBool,
     /// Saves that wait for a place between two parts of the primary's stream: nothing of it is begun while there are any.
     pub stream_holds: AtomicUsize,
     /// The first core is at such a place.
     pub is_stream_held: AtomicBool,
-    /// Replicas want a snapshot: the first core begins it as soon as no other is under way.
-    pub snapshot_wanted: Mutex<Option<Target>>,
-    /// Set with it, so that nobody has to look into the other.
-    pub is_snapshot_wanted: AtomicBool,
     /// Bytes of the stream in the queue to the executor.
     pub queued_bytes: AtomicUsize,
     /// Bytes of a snapshot in the queue to the executor.
@@ -43,12 +38,18 @@ pub struct Replication {
     is_served: AtomicBool,
     /// FAILOVER waits for a replica to have everything.
     pub pauses_writes: AtomicBool,
-    /// `master_repl_offset`.
-    offset: AtomicU64,
-    /// The same, with what the backlog has at that moment: first byte and length.
+    /// `master_repl_offset`, and what the backlog has at that moment: first byte and length.
     place: Mutex<(i64, Option<(i64, u64)>)>,
     facts: Mutex<Arc<Facts>>,
     mailbox: Mailbox,
+}
+
+/// What the executor wants of the shards. The first core sees to it.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Wishes {
+    pub mode: Option<Mode>,
+    /// For replicas: it begins as soon as no other is under way.
+    pub snapshot: Option<Target>,
 }
 
 /// What the shards have to know of the node's part.
@@ -167,12 +168,10 @@ impl Replication {
         };
         let replication = Replication {
             feeding: AtomicBool::new(false),
-            wanted: Mutex::new(Mode { feeds: false, is_replica }),
-            is_mode_wanted: AtomicBool::new(false),
+            wishes: Mutex::default(),
+            has_wishes: AtomicBool::new(false),
             stream_holds: AtomicUsize::new(0),
             is_stream_held: AtomicBool::new(false),
-            snapshot_wanted: Mutex::new(None),
-            is_snapshot_wanted: AtomicBool::new(false),
             queued_bytes: AtomicUsize::new(0),
             snapshot_bytes: AtomicUsize::new(0),
             is_replica: AtomicBool::new(is_replica),
@@ -180,7 +179,6 @@ impl Replication {
             lacks_replicas: AtomicBool::new(false),
             is_served: AtomicBool::new(false),
             pauses_writes: AtomicBool::new(false),
-            offset: AtomicU64::new(0),
             place: Mutex::new((0, None)),
             facts: Mutex::new(Arc::new(facts)),
             mailbox,
@@ -229,7 +227,7 @@ impl Replication {
 
     /// `master_repl_offset`.
     pub fn offset(&self) -> i64 {
-        signed(self.offset.load(Ordering::Relaxed))
+        self.place().0
     }
 
     /// The same, with the first byte and the length of the backlog.
@@ -243,8 +241,8 @@ impl Replication {
 
     /// Replicas have acknowledged everything so far: how many.
     pub fn caught_up(&self) -> usize {
-        let end = Offset(self.offset.load(Ordering::Relaxed));
-        self.facts().replicas.iter().filter(|replica| replica.is_online && replica.offset >= end).count()
+        let end = self.offset();
+        self.facts().replicas.iter().filter(|replica| replica.is_online && signed(replica.offset.0) >= end).count()
     }
 
     // ---- told by the executor ----
@@ -260,31 +258,35 @@ impl Replication {
     pub fn publish_offset(&self, machine: &Node) {
         let backlog = machine.primary().backlog().map(|backlog| (backlog.first_byte(), backlog.len()));
         *self.place.lock().unwrap_or_else(PoisonError::into_inner) = (signed(machine.offset().0), backlog);
-        self.offset.store(machine.offset().0, Ordering::Relaxed);
     }
 
     pub fn mode(&self) -> Mode {
         Mode { feeds: self.feeding.load(Ordering::Acquire), is_replica: self.is_replica.load(Ordering::Acquire) }
     }
 
-    pub fn want_mode(&self, mode: Mode) {
-        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = mode;
-        self.is_mode_wanted.store(true, Ordering::Release);
+    /// Has the first core do something; wake it.
+    pub fn wish(&self, add: impl FnOnce(&mut Wishes)) {
+        add(&mut self.wishes.lock().unwrap_or_else(PoisonError::into_inner));
+        self.has_wishes.store(true, Ordering::Release);
     }
 
-    pub fn wanted_mode(&self) -> Mode {
-        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    #[inline]
+    pub fn has_wishes(&self) -> bool {
+        self.has_wishes.load(Ordering::Relaxed)
+    }
+
+    /// That for a snapshot stays if no save can begin.
+    pub fn take_wishes(&self, can_save: bool) -> Wishes {
+        let mut wishes = self.wishes.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = Wishes { mode: wishes.mode.take(), snapshot: wishes.snapshot.take_if(|_| can_save) };
+        self.has_wishes.store(wishes.snapshot.is_some(), Ordering::Relaxed);
+        taken
     }
 
     /// To be called while all shards are in one place.
     pub fn set_mode(&self, mode: Mode) {
         self.feeding.store(mode.feeds, Ordering::Release);
         self.is_replica.store(mode.is_replica, Ordering::Release);
-    }
-
-    pub fn want_snapshot(&self, target: Target) {
-        *self.snapshot_wanted.lock().unwrap_or_else(PoisonError::into_inner) = Some(target);
-        self.is_snapshot_wanted.store(true, Ordering::Release);
     }
 
     /// So many bytes of a snapshot have come through the queue.
@@ -298,9 +300,8 @@ impl Replication {
         let _nothing_held = self.stream_holds.fetch_update(Ordering::AcqRel, Ordering::Acquire, release);
     }
 
-    /// Takes the wish, if there is one.
-    pub fn take_snapshot_wish(&self) -> Option<Target> {
-        self.is_snapshot_wanted.store(false, Ordering::Relaxed);
-        self.snapshot_wanted.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// Nobody wants the snapshot any more. Whether it had not been begun.
+    pub fn give_up_snapshot_wish(&self) -> bool {
+        self.wishes.lock().unwrap_or_else(PoisonError::into_inner).snapshot.take().is_some()
     }
 }

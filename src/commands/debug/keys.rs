@@ -155,7 +155,7 @@ fn add(shard: &mut Shard, db: usize, name: &[u8], value: Vec<u8>, now: i64) {
 pub fn load_append_only(c: &mut Call<'_>, _args: Args<'_>, _r: &mut Reply<'_>) -> Result<Action, Error> {
     let asker = c.asker();
     let node = close_for_loading(c, Saving::Reload(Reload { asker, empties: true, replaces: false }))?;
-    node.persistence.rdb().running = None;
+    node.persistence.rdb().has_ended();
     // If the coordinator is gone the node is ending.
     let _gone = node.to_coordinator.send(Order::ReloadAppendOnly(asker));
     Ok(Action::Await)
@@ -194,7 +194,7 @@ pub fn reload(c: &mut Call<'_>, args: Args<'_>, _r: &mut Reply<'_>) -> Result<Ac
     if saves {
         c.core.to_save.push(saving);
     } else {
-        node.persistence.rdb().running = None;
+        node.persistence.rdb().has_ended();
         // If the coordinator is gone the node is ending.
         let _gone = node.to_coordinator.send(Order::Reload(reload));
     }
