@@ -36,6 +36,8 @@ pub struct Shard {
     /// How many of the recorded changes belong to effects that were split already.
     pub(crate) split_until: usize,
     pub(crate) cutting: Option<Cutting>,
+    /// Another data set, which is being loaded and is to take the place of the databases. Nobody sees it before.
+    pub(crate) beside: Option<Vec<Db>>,
 }
 
 /// Counters since the start or the last CONFIG RESETSTAT.
@@ -107,6 +109,7 @@ impl Shard {
             recorded: None,
             split_until: 0,
             cutting: None,
+            beside: None,
         }
     }
 

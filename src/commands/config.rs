@@ -93,7 +93,7 @@ fn set(c: &mut Call<'_>, _r: &mut Reply<'_>) -> Result<Action, Error> {
     }
     let words: Vec<&[u8]> = c.args.from(2).iter().collect();
     let pairs: Vec<(&[u8], &[u8])> = words.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
-    let context = SetContext { local_client: c.client().is_local(), loading: false };
+    let context = SetContext { local_client: c.client().is_local(), loading: c.core.node.persistence.is_loading() };
     change(&c.core.node, &pairs, context).map_err(|error| Error::Owned(error.to_string()))?;
     let job = |core: &mut Core| core.apply_config(core.node.current_config());
     Ok(Action::Gather(Gather::all(job, |_, _, _, reply| {

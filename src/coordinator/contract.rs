@@ -9,6 +9,7 @@ use crate::replication::history::Standing;
 use crossbeam_channel::{Receiver, Sender};
 use kvshard::codec::rdb::Compression;
 use kvshard::keyspace::load::{LoadFault, LoadRules};
+use std::fs::File;
 use std::path::PathBuf;
 
 /// Bytes of a snapshot's pieces on their way to the coordinator, from all cores together: with that many no core sends another one.
@@ -23,8 +24,8 @@ pub enum Order {
     ReloadAppendOnly(Asker),
     /// Load the RDB file that is there, while the node runs.
     Reload(Reload),
-    /// The same of one that the primary has sent, in place of what is in memory.
-    LoadForReplica,
+    /// Load what the primary sends, in place of what is in memory.
+    LoadForReplica(ReplicaLoad),
     /// One new segment for each core, to be sent to the core that asks. `why`: for the log.
     OpenSegments {
         core: usize,
@@ -35,6 +36,27 @@ pub enum Order {
     CallOffShutdown,
     /// The node ends: nothing more comes.
     Exit,
+}
+
+/// Where the data set of the primary is.
+pub enum ReplicaLoad {
+    /// Whole, in a temporary file, which is to become the node's RDB file first.
+    File { path: PathBuf, file: File },
+    /// On its way. `total`: its length in bytes, if that is known.
+    Stream { received: Receiver<Received>, total: Option<u64>, beside: Option<Beside> },
+}
+
+/// The data set is kept beside what is in memory until it is whole.
+#[derive(Clone, Copy)]
+pub struct Beside {
+    /// Clients may read what is in memory meanwhile.
+    pub shows_old: bool,
+}
+
+/// Of a data set on its way. One that will never be whole ends without [`Received::Whole`].
+pub enum Received {
+    Bytes(Vec<u8>),
+    Whole,
 }
 
 /// A cut was made: what the cores send is to become an RDB file.
@@ -87,6 +109,8 @@ pub enum ToCore {
     ForgetStream,
     /// The configuration was changed by another than a client.
     Configure,
+    /// What was loaded beside the data set takes its place, on all shards at one moment. For the first core.
+    TakeBeside { done: Sender<()> },
 }
 
 /// Steps of loading. A core takes them in their order.
@@ -101,15 +125,24 @@ pub enum Load {
     Commands(Vec<u8>),
     /// Answer when everything before is done.
     Flush,
-    /// The data set is whole. Is answered like [`Load::Flush`].
-    End,
+    /// The data set is whole, or `keeps` nothing of it. Is answered like [`Load::Flush`].
+    End { keeps: bool },
 }
 
 pub struct BeginLoad {
     pub rules: LoadRules,
-    /// What the shard holds goes first.
-    pub empties: bool,
+    pub to: LoadTo,
     pub reports: Sender<LoadReport>,
+}
+
+/// Where records go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LoadTo {
+    Shards,
+    /// What the shards hold goes first.
+    EmptiedShards,
+    /// See [`Shard::beside`](kvshard::Shard::beside).
+    Beside,
 }
 
 /// What a core has to say while it loads.

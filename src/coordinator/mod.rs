@@ -48,7 +48,7 @@ impl Coordinator {
             match order {
                 Order::Snapshot(snapshot) => self.save(disk, *snapshot),
                 Order::Reload(reload) => self.reload(reload),
-                Order::LoadForReplica => self.load_for_replica(),
+                Order::LoadForReplica(load) => self.load_for_replica(load),
                 Order::ReloadAppendOnly(asker) => self.reload_append_only(disk, asker),
                 Order::OpenSegments { core, turning_on, why } => self.open_segments(disk, core, turning_on, why),
                 Order::CallOffShutdown => self.node.shutdown.call_off(&self.to_cores),

@@ -14,6 +14,8 @@ use std::time::Instant;
 pub struct Persistence {
     /// Clients are answered -LOADING.
     pub loading: AtomicBool,
+    /// A primary's data set is being loaded beside the node's own, which clients may read meanwhile.
+    pub async_loading: AtomicBool,
     /// The last background save failed.
     pub rdb_failed: AtomicBool,
     /// What keeps the append-only file from being written: the system's error number, or 0.
@@ -165,6 +167,7 @@ impl Persistence {
         };
         Persistence {
             loading: AtomicBool::new(false),
+            async_loading: AtomicBool::new(false),
             rdb_failed: AtomicBool::new(false),
             aof_errno: AtomicI32::new(0),
             logging: AtomicBool::new(false),
@@ -211,6 +214,17 @@ impl Persistence {
         for figure in [read_bytes, rdb_used_memory, keys_loaded, keys_expired, empty_skipped, applied_bytes] {
             figure.store(0, Ordering::Relaxed);
         }
+    }
+
+    /// Closes the node to clients, or only to what could disturb a data set that is loaded beside theirs; or opens it again.
+    pub fn set_loading(&self, loading: bool, beside: bool) {
+        self.loading.store(loading && !beside, Ordering::SeqCst);
+        self.async_loading.store(loading && beside, Ordering::SeqCst);
+    }
+
+    /// CONFIG SET and the like ask.
+    pub fn is_loading(&self) -> bool {
+        self.loading.load(Ordering::Relaxed) || self.async_loading.load(Ordering::Relaxed)
     }
 
     /// Claims the one save that may run at a time; false if one does.

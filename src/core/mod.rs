@@ -23,7 +23,7 @@ use connection::{Connection, Special};
 use counters::Counters;
 use crossbeam_channel::Receiver;
 use hashbrown::HashMap;
-use kvshard::keyspace::ClientId;
+use kvshard::keyspace::{ClientId, Db};
 use kvshard::settings::NotifyFlags;
 use kvshard::shard::Stats;
 use kvshard::{Settings, Shard};
@@ -239,6 +239,9 @@ impl Core {
         published.log_waiting.store(self.log.waiting_bytes() as u64, Ordering::Relaxed);
         published.log_delays.store(self.log.delayed_syncs, Ordering::Relaxed);
         published.log_syncs.store(u64::from(self.log.is_syncing()), Ordering::Relaxed);
+        if let Some(shard) = &self.shard {
+            published.keys.store(shard.dbs.iter().map(Db::len).sum(), Ordering::Relaxed);
+        }
         if self.id == 0 {
             self.node.peak_memory.fetch_max(memory::used(), Ordering::Relaxed);
         }

@@ -56,6 +56,8 @@ pub struct PerCore {
     pub subscriptions: AtomicUsize,
     /// Changes since the start.
     pub dirty: AtomicU64,
+    /// Keys, as of the last tenth of a second.
+    pub keys: AtomicUsize,
     /// Keys that the eviction policy may choose from, while `maxmemory` is set.
     pub evictable: AtomicUsize,
     /// Bytes of the segment, those not yet written, writes that waited long for a sync, and syncs under way.
@@ -209,6 +211,11 @@ impl Shutdown {
 impl Node {
     pub fn connections(&self) -> usize {
         self.per_core.iter().map(|core| core.connections.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Keys, as of the last tenth of a second.
+    pub fn keys(&self) -> usize {
+        self.per_core.iter().map(|core| core.keys.load(Ordering::Relaxed)).sum()
     }
 
     /// Changes since the start.

@@ -35,6 +35,8 @@ pub struct NodeSpecial {
     pub memory_limited: bool,
     /// The data set is being loaded.
     pub loading: bool,
+    /// Another one is being loaded beside it.
+    pub async_loading: bool,
     /// Writes are refused, as too few replicas would have them.
     pub lacks_replicas: bool,
     /// Writes are refused, as they are the primary's to make.
@@ -73,7 +75,7 @@ impl NodeSpecial {
     #[inline]
     pub fn any(&self) -> bool {
         let replication = self.lacks_replicas || self.read_only || self.stale;
-        let upkeep = self.memory_limited || self.loading || self.disk_error.is_some();
+        let upkeep = self.memory_limited || self.loading || self.async_loading || self.disk_error.is_some();
         self.paused.is_some() || self.ending || self.monitored || upkeep || replication
     }
 }
@@ -169,7 +171,9 @@ pub fn check(connection: &Connection, command: &'static Registered, node: NodeSp
     if node.stale && !runs_while(connection, command, Flags::STALE) {
         return Verdict::Refuse(Error::Text("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'."));
     }
-    if node.loading && !runs_while(connection, command, Flags::LOADING) {
+    if node.loading && !runs_while(connection, command, Flags::LOADING)
+        || node.async_loading && runs_any(connection, command, Flags::NO_ASYNC_LOADING)
+    {
         return Verdict::Refuse(Error::Text("LOADING Redis is loading the dataset in memory"));
     }
     if node.ending && touches_keys(connection, command) {

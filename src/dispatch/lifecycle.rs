@@ -160,6 +160,7 @@ impl Engine {
             read_only: replication.is_replica() && self.core.config.replica_read_only,
             stale: replication.is_link_down() && !self.core.config.replica_serve_stale_data,
             loading,
+            async_loading: node.persistence.async_loading.load(Ordering::Relaxed),
             disk_error: self.disk_error(),
         };
     }

@@ -6,8 +6,9 @@
 //! comes after it is passed over, as the node ends.
 
 use super::Engine;
+use super::operation::Block;
 use crate::commands::registry::Registered;
-use crate::coordinator::contract::{BeginLoad, Fault, Load, LoadReport, ToCore};
+use crate::coordinator::contract::{BeginLoad, Fault, Load, LoadReport, LoadTo, ToCore};
 use crate::core::connection::{Connection, ReplyMode, Special, Stall};
 use crate::observe::log;
 use crossbeam_channel::Sender;
@@ -36,6 +37,7 @@ pub struct Loader {
 
 struct Begun {
     rules: LoadRules,
+    to: LoadTo,
     limits: ValueLimits,
     reports: Sender<LoadReport>,
     faulty: bool,
@@ -86,8 +88,9 @@ impl Engine {
                 self.run_commands(bytes);
             }
             Load::Flush => self.report(LoadReport::Done),
-            Load::End => {
+            Load::End { keeps } => {
                 self.forget_client();
+                self.end_load(keeps);
                 self.core.set_loading(false);
                 self.report(LoadReport::Done);
                 self.loader = Loader::default();
@@ -108,16 +111,39 @@ impl Engine {
     }
 
     fn begin_load(&mut self, begin: BeginLoad) {
-        let BeginLoad { rules, empties, reports } = begin;
-        self.core.set_loading(true);
+        let BeginLoad { rules, to, reports } = begin;
+        if to != LoadTo::Beside {
+            self.core.set_loading(true);
+        }
         let shard = self.core.shard.as_mut().expect("looked at before every step");
-        if empties {
-            for db in 0..shard.dbs.len() {
-                shard.flush(db);
-            }
+        match to {
+            LoadTo::Shards => {}
+            LoadTo::EmptiedShards => shard.flush_all(),
+            LoadTo::Beside => shard.begin_beside(),
         }
         let limits = ValueLimits::new(&shard.settings, shard.hasher.state());
-        self.loader.begun = Some(Begun { rules, limits, reports, faulty: false, client: None });
+        self.loader.begun = Some(Begun { rules, to, limits, reports, faulty: false, client: None });
+    }
+
+    fn end_load(&mut self, keeps: bool) {
+        let (Some(shard), Some(begun)) = (&mut self.core.shard, &self.loader.begun) else { return };
+        match begun.to {
+            _ if keeps => {}
+            LoadTo::Shards | LoadTo::EmptiedShards => shard.flush_all(),
+            LoadTo::Beside => shard.discard_beside(),
+        }
+    }
+
+    /// What was loaded beside the data set takes its place.
+    pub(super) fn take_beside(&mut self, done: Sender<()>) {
+        let mut block = Block::new(Vec::new(), false);
+        block.on_all_shards = Some(Box::new(move |core, shards| {
+            shards.iter_mut().for_each(|shard| shard.take_beside(core.now));
+            // A coordinator that waits no longer is ending.
+            let _gone = done.send(());
+            None
+        }));
+        self.begin_for_nobody(self.whole_shards(), block);
     }
 
     fn report(&self, report: LoadReport) {
@@ -130,6 +156,9 @@ impl Engine {
     fn load_records(&mut self, db: usize, batch: &[u8]) {
         let Some(begun) = self.loader.begun.as_mut().filter(|begun| !begun.faulty) else { return };
         let shard = self.core.shard.as_mut().expect("looked at before every step");
+        if begun.to == LoadTo::Beside {
+            shard.exchange_beside();
+        }
         let progress = &self.core.node.persistence.load;
         let (mut counts, mut records) = ([0; 3], Records::new(batch));
         let mut group: Vec<Record<'_>> = Vec::with_capacity(GROUP);
@@ -159,6 +188,9 @@ impl Engine {
                 Err(fault) => break Err(fault),
             }
         };
+        if begun.to == LoadTo::Beside {
+            shard.exchange_beside();
+        }
         progress.keys_loaded.fetch_add(counts[Taken::Loaded as usize], Ordering::Relaxed);
         progress.keys_expired.fetch_add(counts[Taken::Expired as usize], Ordering::Relaxed);
         progress.applied_bytes.fetch_add(batch.len() as u64, Ordering::Relaxed);

@@ -179,7 +179,7 @@ impl Engine {
     pub(super) fn look_at_appending(&mut self) {
         let node = self.core.node.clone();
         let (persistence, logging) = (&node.persistence, self.is_logging());
-        if persistence.loading.load(Ordering::Relaxed) || node.shutdown.hold() != 0 {
+        if persistence.is_loading() || node.shutdown.hold() != 0 {
             return;
         }
         self.turning_off &= logging;

@@ -194,6 +194,7 @@ impl Engine {
                 ToCore::Segments(opened) => self.segments_opened(opened),
                 ToCore::Apply { bytes, end } => self.stream_part(Part { bytes, end }),
                 ToCore::ForgetStream => self.forget_stream(),
+                ToCore::TakeBeside { done } => self.take_beside(done),
                 ToCore::Configure => self.core.apply_config(self.core.node.current_config()),
                 ToCore::Load(load) => {
                     if !self.load(load, &mut budget) {
@@ -220,7 +221,7 @@ impl Engine {
     pub(super) fn look_at_save_points(&mut self) {
         let node = self.core.node.clone();
         let (persistence, now_s) = (&node.persistence, self.core.now / 1000);
-        if persistence.loading.load(Ordering::Relaxed) || node.shutdown.hold() != 0 {
+        if persistence.is_loading() || node.shutdown.hold() != 0 {
             return;
         }
         let (scheduled, after_flush, last_try_s) = {
@@ -257,7 +258,7 @@ impl Engine {
         }
         let node = self.core.node.clone();
         let (replication, persistence) = (&node.replication, &node.persistence);
-        if persistence.loading.load(Ordering::Relaxed) || node.shutdown.hold() != 0 {
+        if persistence.is_loading() || node.shutdown.hold() != 0 {
             return;
         }
         let can_save = persistence.rdb().running.is_none();
@@ -293,7 +294,7 @@ impl Engine {
             return;
         }
         // What has been loaded so far must not take the place of the whole.
-        let loading = node.persistence.loading.load(Ordering::Relaxed);
+        let loading = node.persistence.is_loading();
         let (save, no_save) = (options.save && !loading, options.no_save || loading);
         let mut rdb = node.persistence.rdb();
         if let Some(running) = &rdb.running {
@@ -326,7 +327,8 @@ impl Engine {
 fn switch(core: &Core, shards: &mut [Box<Shard>], mode: Mode) {
     let replication = &core.node.replication;
     replication.set_mode(mode);
-    let (records, replica) = (mode.feeds || core.node.persistence.logging.load(Ordering::Acquire), replication.role(&core.config));
+    let records = mode.feeds || core.node.persistence.logging.load(Ordering::Acquire);
+    let replica = replication.role(&core.config);
     for shard in shards {
         shard.effects.enabled = records;
         shard.settings.replica = replica;

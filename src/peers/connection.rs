@@ -19,8 +19,9 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Bytes that are read at once.
-const READ_BYTES: usize = 16 << 10;
+/// Bytes that are read at once: a replica says little.
+const REPLICA_READ_BYTES: usize = 4 << 10;
+const PRIMARY_READ_BYTES: usize = 64 << 10;
 /// Bytes of a file that are sent at once.
 const FILE_BYTES: usize = 256 << 10;
 /// How often a connection that may not be read looks whether it may.
@@ -148,7 +149,8 @@ fn serve(peers: &Shared, peer: Peer, stream: net::TcpStream, received: LocalRece
 }
 
 async fn read(peers: Shared, peer: Peer, mut socket: io::ReadHalf<net::TcpStream>) {
-    let mut buffer = vec![0; READ_BYTES];
+    let bytes = if let Peer::Primary(_) = peer { PRIMARY_READ_BYTES } else { REPLICA_READ_BYTES };
+    let mut buffer = vec![0; bytes];
     let why = loop {
         match socket.read(&mut buffer).await {
             Ok(0) => break "Connection reset by peer".to_owned(),

@@ -7,15 +7,17 @@
 use super::Peers;
 use super::connection::{self, Outbox, Post};
 use super::status::Mode;
-use crate::config::Config;
 use crate::config::structures::{PrimaryAddress, os_reason};
-use crate::coordinator::contract::{Asker, Order, ToCore};
+use crate::config::values::DisklessLoad;
+use crate::coordinator::contract::{Asker, Beside, Order, Received, ReplicaLoad, ToCore};
+use crate::core::shared::Node;
 use crate::observe::{clock, log};
 use crate::protocol::Args;
 use crate::replication::failover::Ask;
 use crate::replication::history::{Offset, Standing};
 use crate::replication::link::stream::Kind;
 use crate::replication::link::{self, Address, Input, LoadTo, Output};
+use crossbeam_channel::{Sender, unbounded};
 use kvshard::effects::write_command;
 use std::collections::VecDeque;
 use std::fs::File;
@@ -27,6 +29,8 @@ use std::sync::atomic::Ordering;
 /// Bytes of the stream that the first core takes at once, and how many parts may be on their way to it.
 const PART_BYTES: usize = 64 << 10;
 const PARTS_MAX: usize = 4;
+/// Reads of a data set that wait for the coordinator.
+const TRANSFER_WAITING_MAX: usize = 16;
 /// Parts that are fetched and wait; nothing more is fetched then, and soon nothing more is read.
 const PARTS_WAITING_MAX: usize = 16;
 
@@ -35,8 +39,7 @@ pub(super) struct Following {
     /// The connection, with the number that tells it from earlier ones.
     outbox: Option<Outbox>,
     connections: u64,
-    /// The data set on its way to disk.
-    file: Option<(PathBuf, File)>,
+    transfer: Transfer,
     /// Data sets that were given up while they were being loaded.
     loads_given_up: usize,
     // ---- the stream ----
@@ -57,6 +60,21 @@ pub(super) struct Following {
     pub wanted: Option<Mode>,
     /// The first change waits for the shards.
     is_switching: bool,
+}
+
+/// A data set on its way here.
+#[derive(Default)]
+enum Transfer {
+    #[default]
+    None,
+    ToFile(PathBuf, File),
+    /// The coordinator loads it while it comes. `is_whole`: as soon as the stream so far is applied, it is to take the node's place.
+    ToCoordinator {
+        sender: Sender<Received>,
+        is_whole: bool,
+    },
+    /// The coordinator has all of it.
+    Loading,
 }
 
 #[derive(Default)]
@@ -216,8 +234,8 @@ impl Peers {
                     outbox.shut_down();
                 }
             }
-            Output::LoadBegins { .. } => self.load_begins(),
-            Output::LoadBytes(bytes) => self.load_bytes(&bytes),
+            Output::LoadBegins { bytes, to, is_same_history } => self.load_begins(bytes, to, is_same_history),
+            Output::LoadBytes(bytes) => self.load_bytes(bytes),
             Output::LoadEnds => self.load_ends(),
             Output::LoadAborted => self.load_aborted(),
             Output::DropBlock => self.drop_block(),
@@ -244,6 +262,7 @@ impl Peers {
             match connected {
                 Ok(outbox) => {
                     self.following.outbox = Some(outbox);
+                    self.machine.link_mut().config = directives(&self.node);
                     self.step_link(Input::Connected);
                 }
                 Err(error) => self.step_link(Input::ConnectFailed(os_reason(&error))),
@@ -266,60 +285,107 @@ impl Peers {
 
     /// Whether more of the stream may be read.
     pub(super) fn has_room(&self) -> bool {
-        self.following.waiting.len() < PARTS_WAITING_MAX && self.machine.link().wants_bytes()
+        let is_taken = match &self.following.transfer {
+            Transfer::ToCoordinator { sender, .. } => sender.len() < TRANSFER_WAITING_MAX,
+            _ => true,
+        };
+        is_taken && self.following.waiting.len() < PARTS_WAITING_MAX && self.machine.link().wants_bytes()
     }
 
     // ---- the data set ----
 
-    fn load_begins(&mut self) {
+    fn load_begins(&mut self, total: Option<u64>, to: LoadTo, is_same_history: bool) {
+        let beside = match to {
+            LoadTo::Disk => return self.create_file(),
+            LoadTo::Memory => None,
+            LoadTo::Beside => Some(Beside { shows_old: is_same_history }),
+        };
+        let (sender, received) = unbounded();
+        self.following.transfer = Transfer::ToCoordinator { sender, is_whole: false };
+        self.order_load(ReplicaLoad::Stream { received, total, beside });
+    }
+
+    fn create_file(&mut self) {
         let path = PathBuf::from(format!("temp-{}.{}.rdb", clock::wall_ms() / 1000, std::process::id()));
         match File::create(&path) {
-            Ok(file) => self.following.file = Some((path, file)),
+            Ok(file) => self.following.transfer = Transfer::ToFile(path, file),
             Err(error) => {
                 self.load_failed(&format!("Opening the temp file needed for MASTER <-> REPLICA synchronization: {error}"))
             }
         }
     }
 
-    fn load_bytes(&mut self, bytes: &[u8]) {
-        if let Some((_, file)) = &mut self.following.file
-            && let Err(error) = file.write_all(bytes)
-        {
-            self.load_failed(&format!(
-                "Write error writing to the DB dump file needed for MASTER <-> REPLICA synchronization: {error}"
-            ));
+    fn load_bytes(&mut self, bytes: Vec<u8>) {
+        match &mut self.following.transfer {
+            Transfer::ToFile(_, file) => {
+                if let Err(error) = file.write_all(&bytes) {
+                    self.load_failed(&format!(
+                        "Write error writing to the DB dump file needed for MASTER <-> REPLICA synchronization: {error}"
+                    ));
+                }
+            }
+            // A coordinator that has given it up says so.
+            Transfer::ToCoordinator { sender, .. } => drop(sender.send(Received::Bytes(bytes))),
+            Transfer::None | Transfer::Loading => {}
         }
     }
 
     fn load_ends(&mut self) {
-        let Some((path, file)) = self.following.file.take() else { return };
-        let placed = file.sync_all().and_then(|()| std::fs::rename(&path, self.config.dbfilename.path()));
-        if let Err(error) = placed {
-            let _gone_already = std::fs::remove_file(&path);
-            return self.load_failed(&format!("putting the file in place: {error}"));
+        match std::mem::take(&mut self.following.transfer) {
+            Transfer::ToFile(path, file) => {
+                self.following.transfer = Transfer::Loading;
+                self.order_load(ReplicaLoad::File { path, file });
+            }
+            Transfer::ToCoordinator { sender, .. } => {
+                self.following.transfer = Transfer::ToCoordinator { sender, is_whole: true };
+                self.hand_over_transfer();
+            }
+            Transfer::None | Transfer::Loading => {}
         }
+    }
+
+    /// A transfer that is whole may take the node's place when nothing of the stream is on its way to the shards.
+    fn hand_over_transfer(&mut self) {
+        if self.is_all_applied()
+            && let Transfer::ToCoordinator { sender, is_whole: true } = &self.following.transfer
+        {
+            let _given_up = sender.send(Received::Whole);
+            self.following.transfer = Transfer::Loading;
+        }
+    }
+
+    fn order_load(&mut self, load: ReplicaLoad) {
         let persistence = &self.node.persistence;
         // What is being saved is about to be replaced.
         persistence.give_up.store(true, Ordering::Relaxed);
-        persistence.loading.store(true, Ordering::SeqCst);
-        self.forget_stream();
+        let beside = if let ReplicaLoad::Stream { beside, .. } = &load { *beside } else { None };
+        persistence.set_loading(true, beside.is_some_and(|beside| beside.shows_old));
+        if beside.is_none() {
+            self.forget_stream();
+        }
         // If the coordinator is gone the node is ending.
-        let _gone = self.node.to_coordinator.send(Order::LoadForReplica);
+        let _gone = self.node.to_coordinator.send(Order::LoadForReplica(load));
     }
 
     fn load_failed(&mut self, why: &str) {
-        if let Some((path, _)) = self.following.file.take() {
-            let _gone_already = std::fs::remove_file(path);
-        }
+        self.drop_transfer();
         self.machine.step_link(clock::wall_ms(), Input::LoadFailed(why.to_owned()), &mut self.outputs);
     }
 
-    fn load_aborted(&mut self) {
-        match self.following.file.take() {
-            Some((path, _)) => drop(std::fs::remove_file(path)),
-            None if self.node.persistence.loading.load(Ordering::SeqCst) => self.following.loads_given_up += 1,
-            None => {}
+    /// A file goes; true if the coordinator has heard of the data set.
+    fn drop_transfer(&mut self) -> bool {
+        match std::mem::take(&mut self.following.transfer) {
+            Transfer::None => false,
+            Transfer::ToFile(path, _) => {
+                let _gone_already = std::fs::remove_file(path);
+                false
+            }
+            Transfer::ToCoordinator { .. } | Transfer::Loading => true,
         }
+    }
+
+    fn load_aborted(&mut self) {
+        self.following.loads_given_up += usize::from(self.drop_transfer());
     }
 
     pub(super) fn loaded(&mut self, result: Result<Option<u32>, String>) {
@@ -327,8 +393,10 @@ impl Peers {
             self.following.loads_given_up -= 1;
             return;
         }
+        self.following.transfer = Transfer::None;
         match result {
             Ok(db) => {
+                self.forget_stream();
                 self.following.applied_db = db.unwrap_or_default();
                 self.step_link(Input::LoadFinished { db });
             }
@@ -391,6 +459,7 @@ impl Peers {
             let db = self.following.sent_dbs.pop_front();
             self.following.applied_db = db.unwrap_or(self.following.applied_db);
         }
+        self.hand_over_transfer();
         self.step_link(Input::Applied(Offset(end)));
     }
 
@@ -457,8 +526,9 @@ impl Following {
     }
 }
 
-/// The directives that a replica goes by.
-pub(super) fn directives(config: &Config) -> link::Config {
+/// The directives that a replica goes by, for the keyspace as it is.
+pub(super) fn directives(node: &Node) -> link::Config {
+    let config = node.current_config();
     let text = |text: &[u8]| (!text.is_empty()).then(|| text.to_vec());
     let port = if config.replica_announce_port > 0 { config.replica_announce_port } else { config.port };
     link::Config {
@@ -467,7 +537,10 @@ pub(super) fn directives(config: &Config) -> link::Config {
         port,
         replica_announce_ip: text(&config.replica_announce_ip).map(|ip| String::from_utf8_lossy(&ip).into_owned()),
         repl_timeout_s: config.repl_timeout,
-        // Others would need room for two data sets, or leave none when they fail: a file has neither fault.
-        load_to: LoadTo::Disk,
+        load_to: match config.repl_diskless_load {
+            DisklessLoad::OnEmptyDb if node.keys() == 0 => LoadTo::Memory,
+            DisklessLoad::Disabled | DisklessLoad::OnEmptyDb => LoadTo::Disk,
+            DisklessLoad::Swapdb => LoadTo::Beside,
+        },
     }
 }

@@ -144,7 +144,7 @@ impl Peers {
         let mut first = Some(node.replication.facts().id);
         let ids = Box::new(move || first.take().unwrap_or_else(new_id));
         let primary = Primary::new(replicas::directives(&config), ids, clock::wall_ms());
-        let link = Link::new(following::directives(&config));
+        let link = Link::new(following::directives(&node));
         Rc::new_cyclic(|own| {
             RefCell::new(Peers {
                 node,
@@ -252,7 +252,7 @@ impl Peers {
         let config = self.node.current_config();
         if !Arc::ptr_eq(&config, &self.config) {
             self.machine.primary_mut().configure(replicas::directives(&config));
-            self.machine.link_mut().config = following::directives(&config);
+            self.machine.link_mut().config = following::directives(&self.node);
             self.config = config;
         }
         self.machine.primary_mut().is_ending = self.node.shutdown.hold() != 0;

@@ -165,7 +165,7 @@ pub fn persistence(f: &Figures, text: &mut String) {
     text.push_str("# Persistence\r\n");
     lines!(text,
         "loading" => u8::from(persistence.loading.load(Ordering::Relaxed)),
-        "async_loading" => 0,
+        "async_loading" => u8::from(persistence.async_loading.load(Ordering::Relaxed)),
         "current_cow_peak" => 0,
         "current_cow_size" => 0,
         "current_cow_size_age" => 0,
@@ -210,7 +210,7 @@ pub fn persistence(f: &Figures, text: &mut String) {
             "aof_delayed_fsync" => sum(|core| &core.log_delays),
         );
     }
-    if persistence.loading.load(Ordering::Relaxed) {
+    if persistence.is_loading() {
         loading(&persistence.load, text);
     }
 }

@@ -20,7 +20,7 @@ use super::{LoadError, Loaded, Session, leftovers};
 use crate::config::Config;
 use crate::config::structures::os_reason;
 use crate::coordinator::Coordinator;
-use crate::coordinator::contract::Load;
+use crate::coordinator::contract::{Load, LoadTo};
 use crate::observe::{clock, log};
 use crate::persistence::aof_reader::{AofReader, Command, Corrupt, End, Step};
 use crate::persistence::disk::FileLayer;
@@ -92,8 +92,7 @@ pub(super) fn manifest(config: &Config) -> Result<Manifest, LoadError> {
 
 impl Coordinator {
     /// Loads what the manifest names, or a plain file of before Redis 7.
-    /// `empties`: what is in memory goes first.
-    pub(super) fn load_append_only(&self, disk: &mut impl FileLayer, empties: bool) -> Result<Loaded, LoadError> {
+    pub(super) fn load_append_only(&self, disk: &mut impl FileLayer, to: LoadTo) -> Result<Loaded, LoadError> {
         let config = self.node.current_config();
         let place = Place::of(&config);
         let manifest = upgraded(disk, &place, manifest(&config)?)?;
@@ -104,12 +103,12 @@ impl Coordinator {
                 leftovers::remove_file(disk, &temporary);
             }
         }
-        if manifest.load_order().next().is_none() && !empties {
+        if manifest.load_order().next().is_none() && to == LoadTo::Shards {
             return Ok(Loaded { manifest, ..Loaded::default() });
         }
         let began = Instant::now();
         let rules = LoadRules { keeps_expired: true, replaces: false };
-        let mut session = Session::begin(self, total_bytes(&place, &manifest)?, rules, empties);
+        let mut session = Session::begin(self, total_bytes(&place, &manifest)?, rules, to);
         // Commands reach other cores by way of the first one, which is not the way that this came: all must know by then that they load.
         session.flush()?;
         let next_operation = session.load_files(disk, &config, &place, &manifest)?;

@@ -15,9 +15,10 @@ mod rdb;
 mod source;
 
 use super::Coordinator;
-use super::contract::{Asker, BeginLoad, Fault, Load, LoadReport, ToCore, ToCores};
+use super::contract::{Asker, BeginLoad, Fault, Load, LoadReport, LoadTo, ReplicaLoad, ToCore, ToCores};
 use super::status::Reload;
 use crate::config::Config;
+use crate::config::structures::os_reason;
 use crate::core::shared::Node;
 use crate::observe::{clock, log};
 use crate::peers::contract::ToPeers;
@@ -26,8 +27,10 @@ use crate::persistence::disk::FileLayer;
 use crate::persistence::manifest::Manifest;
 use crate::persistence::spanning::OperationId;
 use crate::replication::history::{Standing, StoredStanding};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use kvshard::keyspace::load::LoadRules;
+use source::Source;
+use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -74,7 +77,7 @@ impl Coordinator {
         let config = self.node.current_config();
         leftovers::remove(disk, Path::new("."));
         if config.appendonly {
-            return self.load_append_only(disk, false);
+            return self.load_append_only(disk, LoadTo::Shards);
         }
         let manifest = aof::manifest(&config)?;
         let began = Instant::now();
@@ -83,7 +86,7 @@ impl Coordinator {
         // Replicas may go on from where the file stands: they are to hear of every key that is gone, and of every change from now on.
         let rules = LoadRules { keeps_expired: is_replica || stored.is_some(), ..LoadRules::default() };
         self.node.replication.set_mode(Mode { feeds: stored.is_some() && !is_replica, is_replica });
-        if self.load_rdb(path, rules, false)?.is_some() {
+        if self.load_rdb(path, rules, LoadTo::Shards)?.is_some() {
             log::notice(&format!("DB loaded from disk: {:.3} seconds", began.elapsed().as_secs_f64()));
         }
         Ok(Loaded { manifest, next_operation: OperationId::default(), stored })
@@ -95,7 +98,8 @@ impl Coordinator {
     pub(super) fn reload(&self, reload: Reload) {
         let config = self.node.current_config();
         let rules = LoadRules { replaces: reload.replaces, ..LoadRules::default() };
-        let loaded = self.load_rdb(config.dbfilename.path(), rules, reload.empties);
+        let to = if reload.empties { LoadTo::EmptiedShards } else { LoadTo::Shards };
+        let loaded = self.load_rdb(config.dbfilename.path(), rules, to);
         match &loaded {
             Ok(Some(_)) => log::warning("DB reloaded by DEBUG RELOAD"),
             Ok(None) | Err(LoadError::NodeEnds) => {}
@@ -107,7 +111,7 @@ impl Coordinator {
 
     /// DEBUG LOADAOF, likewise.
     pub(super) fn reload_append_only(&self, disk: &mut impl FileLayer, asker: Asker) {
-        let loaded = self.load_append_only(disk, true);
+        let loaded = self.load_append_only(disk, LoadTo::EmptiedShards);
         match &loaded {
             Ok(_) => log::warning("Append Only File loaded by DEBUG LOADAOF"),
             Err(LoadError::NodeEnds) => {}
@@ -117,11 +121,25 @@ impl Coordinator {
         self.reopen(asker, if loaded.is_ok() { b"+OK\r\n" } else { failed });
     }
 
-    /// The data set of the primary, in place of what is in memory. The node was closed as for a reload.
-    pub(super) fn load_for_replica(&self) {
+    /// The data set of the primary, in place of what is in memory. The node was closed as for a reload, but for reading where that is
+    /// kept until the other is whole.
+    pub(super) fn load_for_replica(&self, load: ReplicaLoad) {
         let config = self.node.current_config();
         let rules = LoadRules { keeps_expired: true, ..LoadRules::default() };
-        let loaded = match self.load_rdb(config.dbfilename.path(), rules, true) {
+        let persistence = &self.node.persistence;
+        let loaded = match load {
+            ReplicaLoad::File { path, file } => {
+                persistence.set_loading(true, false);
+                put_in_place(&path, &file, config.dbfilename.path())
+                    .and_then(|()| self.load_rdb(config.dbfilename.path(), rules, LoadTo::EmptiedShards))
+            }
+            ReplicaLoad::Stream { received, total, beside } => {
+                persistence.set_loading(true, beside.is_some_and(|beside| beside.shows_old));
+                let to = if beside.is_some() { LoadTo::Beside } else { LoadTo::EmptiedShards };
+                self.load_stream(Source::stream(received, total.unwrap_or(0)), rules, to).map(Some)
+            }
+        };
+        let loaded = match loaded {
             Ok(Some(stored)) => Ok(stored.stream_db()),
             Ok(None) => Err("the file is gone".to_owned()),
             Err(LoadError::NodeEnds) => Err("the node ends".to_owned()),
@@ -133,9 +151,9 @@ impl Coordinator {
         }
         if config.appendonly {
             // What was appended so far has nothing to do with this data: the file begins anew.
-            self.node.persistence.aof().unfounded = true;
+            persistence.aof().unfounded = true;
         }
-        self.node.persistence.loading.store(false, Ordering::SeqCst);
+        persistence.set_loading(false, false);
         self.node.replication.tell(ToPeers::Loaded(loaded));
     }
 
@@ -144,6 +162,14 @@ impl Coordinator {
         self.node.persistence.loading.store(false, Ordering::SeqCst);
         self.to_cores.tell(to.core, ToCore::Reply { to, reply: reply.to_vec() });
     }
+}
+
+/// A data set that has come from a primary becomes the node's RDB file.
+fn put_in_place(temporary: &Path, file: &File, path: &Path) -> Result<(), LoadError> {
+    file.sync_all().and_then(|()| std::fs::rename(temporary, path)).map_err(|error| {
+        let _gone_already = std::fs::remove_file(temporary);
+        LoadError::Fatal(format!("putting the file in place: {}", os_reason(&error)))
+    })
 }
 
 /// One load: the way to the cores, and what they say.
@@ -180,13 +206,13 @@ impl Delay {
 
 impl<'c> Session<'c> {
     /// Has every core begin. `bytes`: of all files together.
-    fn begin(coordinator: &'c Coordinator, bytes: u64, rules: LoadRules, empties: bool) -> Self {
+    fn begin(coordinator: &'c Coordinator, bytes: u64, rules: LoadRules, to: LoadTo) -> Self {
         let Coordinator { node, to_cores, .. } = coordinator;
         node.persistence.begin_load(clock::wall_ms() / 1000, bytes);
         let (sender, reports): (Sender<LoadReport>, _) = unbounded();
         let delay = Delay::new(node.current_config().key_load_delay);
         for core in 0..to_cores.cores() {
-            let begin = BeginLoad { rules, empties, reports: sender.clone() };
+            let begin = BeginLoad { rules, to, reports: sender.clone() };
             to_cores.tell(core, ToCore::Load(Load::Begin(begin)));
         }
         let stored = StoredStanding::default();
@@ -254,12 +280,25 @@ impl<'c> Session<'c> {
 
     /// The data set is whole.
     fn end(self) -> Result<(), LoadError> {
-        self.all_answer(|| Load::End)
+        self.all_answer(|| Load::End { keeps: true })
     }
 
-    /// Nothing more comes.
-    fn give_up(self) {
-        (0..self.to_cores.cores()).for_each(|core| self.to_cores.tell(core, ToCore::Load(Load::End)));
+    /// Nothing more comes. `keeps`: what was loaded stays where it is.
+    fn give_up(self, keeps: bool) {
+        (0..self.to_cores.cores()).for_each(|core| self.to_cores.tell(core, ToCore::Load(Load::End { keeps })));
+    }
+
+    /// What was loaded beside the data set takes its place.
+    fn take_beside(&self) -> Result<(), LoadError> {
+        let (done, is_done) = bounded(1);
+        self.to_cores.tell(0, ToCore::TakeBeside { done });
+        while let Err(error) = is_done.recv_timeout(LOOK) {
+            match error {
+                RecvTimeoutError::Timeout => self.look()?,
+                RecvTimeoutError::Disconnected => return Err(LoadError::NodeEnds),
+            }
+        }
+        Ok(())
     }
 
     fn all_answer(&self, step: impl Fn() -> Load) -> Result<(), LoadError> {

@@ -4,7 +4,7 @@ use super::source::Source;
 use super::{LoadError, Session};
 use crate::config::structures::os_reason;
 use crate::coordinator::Coordinator;
-use crate::coordinator::contract::Load;
+use crate::coordinator::contract::{Load, LoadTo};
 use crate::observe::{clock, log};
 use crate::replication::history::{Standing, StoredStanding};
 use kvshard::codec::rdb::file::{Cause, Checksum, End, Event, FileError, FileReader, Record};
@@ -19,20 +19,36 @@ const BATCH_BYTES: usize = 64 << 10;
 
 impl Coordinator {
     /// Loads a file by itself, and says what it has said of replication; `None`: there is no file.
-    pub(super) fn load_rdb(&self, path: &Path, rules: LoadRules, empties: bool) -> Result<Option<StoredStanding>, LoadError> {
+    pub(super) fn load_rdb(&self, path: &Path, rules: LoadRules, to: LoadTo) -> Result<Option<StoredStanding>, LoadError> {
         let mut source = match Source::open(path) {
             Ok(source) => source,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(fatal(&os_reason(&error))),
         };
-        let mut session = Session::begin(self, source.len, rules, empties);
+        let mut session = Session::begin(self, source.len, rules, to);
         match session.read_rdb(&mut source) {
             Ok(()) => {
                 let stored = session.stored;
                 session.end().map(|()| Some(stored))
             }
             Err(error) => {
-                session.give_up();
+                session.give_up(true);
+                Err(error)
+            }
+        }
+    }
+
+    /// Loads what a primary sends while it comes. Keeps all of it or nothing.
+    pub(super) fn load_stream(&self, mut source: Source, rules: LoadRules, to: LoadTo) -> Result<StoredStanding, LoadError> {
+        let mut session = Session::begin(self, source.len, rules, to);
+        let read = session.read_rdb(&mut source).and_then(|()| session.expect_end(&mut source));
+        match read.and_then(|()| if to == LoadTo::Beside { session.take_beside() } else { Ok(()) }) {
+            Ok(()) => {
+                let stored = session.stored;
+                session.end().map(|()| stored)
+            }
+            Err(error) => {
+                session.give_up(false);
                 Err(error)
             }
         }
@@ -58,6 +74,7 @@ impl Session<'_> {
         let mut batches = Batches::new(self.to_cores.cores());
         let path = source.path.clone();
         let rest = loop {
+            self.await_bytes(source)?;
             let chunk = source.next()?;
             if chunk.is_empty() {
                 reader.finish().map_err(|error| unreadable(&path, &error))?;
@@ -101,6 +118,19 @@ impl Session<'_> {
         self.flush()?;
         self.tell_keys();
         Ok(())
+    }
+
+    fn await_bytes(&self, source: &mut Source) -> Result<(), LoadError> {
+        while !source.is_ready()? {
+            self.look()?;
+        }
+        Ok(())
+    }
+
+    /// Nothing may follow the data set.
+    fn expect_end(&self, source: &mut Source) -> Result<(), LoadError> {
+        self.await_bytes(source)?;
+        if source.next()?.is_empty() { Ok(()) } else { Err(fatal("bytes follow its end")) }
     }
 
     fn send_batches(&mut self, batches: &mut Batches) -> Result<(), LoadError> {

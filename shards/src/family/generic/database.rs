@@ -157,6 +157,37 @@ impl Shard {
         removed
     }
 
+    pub fn flush_all(&mut self) {
+        for db in 0..self.dbs.len() {
+            self.flush(db);
+        }
+    }
+
+    /// Another data set is about to be loaded, beside what the shard holds.
+    pub fn begin_beside(&mut self) {
+        self.discard_beside();
+        self.beside = Some(self.dbs.iter().map(|_| Db::new(self.hasher.clone())).collect());
+    }
+
+    /// What is done with the databases until the next call is done with the other data set.
+    pub fn exchange_beside(&mut self) {
+        if let Some(beside) = &mut self.beside {
+            std::mem::swap(&mut self.dbs, beside);
+        }
+    }
+
+    /// The other data set takes the place of the databases, as if each had been swapped.
+    pub fn take_beside(&mut self, now: i64) {
+        let count = self.dbs.len();
+        self.dbs.extend(self.beside.take().into_iter().flatten());
+        (count..self.dbs.len()).for_each(|other| self.swap_dbs(other - count, other, now));
+        self.dbs.split_off(count).into_iter().for_each(|db| self.discard_db(db));
+    }
+
+    pub fn discard_beside(&mut self) {
+        self.beside.take().into_iter().flatten().for_each(|db| self.trash.discard_db(db));
+    }
+
     /// Exchanges two databases. Clients stay where they are: watchers of keys that are or were there have lost, and
     /// waiters are looked at again.
     fn swap_dbs(&mut self, first: usize, second: usize, now: i64) {
