@@ -201,12 +201,12 @@ fn with_length(file: &[u8]) -> Vec<u8> {
     [format!("${}\r\n", file.len()).as_bytes(), file].concat()
 }
 
-#[test]
-fn primaries_that_answer_nonsense_do_no_harm() {
+/// `load`: `repl-diskless-load`, of a node that is empty each time.
+fn primaries_that_answer_nonsense_do_no_harm(load: &str) {
     let seed = seed();
     println!("KVCORE_SEED={seed}");
     let mut random = Random::new(seed);
-    let mut server = Server::following(Program::Kvcore { cores: 2 }, &[]);
+    let mut server = Server::following(Program::Kvcore { cores: 2 }, &["--repl-diskless-load", load]);
     let file = real_file();
     let half = &file[..file.len() / 2];
     let mark = [b"$EOF:", ID.as_bytes(), b"\r\n"].concat();
@@ -241,6 +241,7 @@ fn primaries_that_answer_nonsense_do_no_harm() {
         [b"$100\r\n".to_vec(), noise(&mut random, 100)].concat(),
         [format!("${}\r\n", file.len()).as_bytes(), half].concat(),
         with_length(half),
+        with_length(&[&file[..], &file].concat()),
         with_length(&spoilt),
         [&mark[..], half].concat(),
         [&mark[..], half, ID.as_bytes()].concat(),
@@ -254,12 +255,27 @@ fn primaries_that_answer_nonsense_do_no_harm() {
         follow_one_that(&mut server, |socket| answer_psync(socket, &answer));
         let mut client = server.client();
         // A data set that is being loaded is loaded to its end.
-        wait_until("it takes writes", || client.run("SET lives yes") == Value::ok());
+        wait_until("it takes writes", || client.run("FLUSHALL") == Value::ok());
     }
     let primary = Server::following(Program::Redis, &[]);
     fill(&primary);
     server.follow(primary.port);
     check_same(&primary, &[&server]);
+}
+
+#[test]
+fn primaries_that_answer_nonsense_do_no_harm_to_files() {
+    primaries_that_answer_nonsense_do_no_harm("disabled");
+}
+
+#[test]
+fn primaries_that_answer_nonsense_do_no_harm_to_an_empty_keyspace() {
+    primaries_that_answer_nonsense_do_no_harm("on-empty-db");
+}
+
+#[test]
+fn primaries_that_answer_nonsense_do_no_harm_beside_the_keyspace() {
+    primaries_that_answer_nonsense_do_no_harm("swapdb");
 }
 
 #[test]
