@@ -1,5 +1,5 @@
 //! Data sets that a replica loads while they come (`repl-diskless-load`): what clients see meanwhile and what is left when the link is cut
-//! in between, on kvcore as on redis-server.
+//! in between, on kvcore as on redis-server. And files that are only there for replication.
 
 mod harness;
 
@@ -156,5 +156,22 @@ fn an_empty_node_is_empty_again_when_the_link_is_cut() {
         assert_eq!(client.run("CONFIG SET key-load-delay 0"), Value::ok());
         way.open();
         check_same(&primary, &[&replica]);
+    }
+}
+
+#[test]
+fn files_that_were_only_there_for_replication_go() {
+    for (primary, replica) in [(TWO, REDIS), (REDIS, TWO)] {
+        let from_disk =
+            ["--repl-diskless-sync", "no", "--rdb-del-sync-files", "yes", "--save", "", "--repl-disable-tcp-nodelay", "yes"];
+        let servers = [primary, replica].map(|program| Server::following(program, &from_disk));
+        let [primary, replica] = &servers;
+        fill(primary);
+        replica.follow(primary.port);
+        check_same(primary, &[replica]);
+        for server in &servers {
+            server.logs("Removing the RDB file");
+            wait_until("it is gone", || !server.dir.path().join("dump.rdb").exists());
+        }
     }
 }

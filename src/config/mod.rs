@@ -31,6 +31,13 @@ pub use table::{Config, DIRECTIVES};
 /// The Redis version whose behaviour a node shows, where clients ask for it.
 pub const REDIS_VERSION: &str = "7.0.15";
 
+impl Config {
+    /// The node keeps its data on disk. Otherwise `rdb-del-sync-files` is about the files that replication leaves there.
+    pub fn keeps_data(&self) -> bool {
+        self.appendonly || !self.save.is_empty()
+    }
+}
+
 impl Directive {
     /// The directive with this name or alias, in any case.
     pub fn find(name: &[u8]) -> Option<&'static Directive> {

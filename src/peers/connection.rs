@@ -87,7 +87,11 @@ pub fn adopt(peers: &Shared, mut departed: Departed) {
         return log::warning("No descriptor is left for a replica's connection");
     };
     let (posts, received) = local_channel::new_unbounded();
-    let outbox = Outbox { posts, socket: Socket::from(socket), about: Arc::new(departed.client) };
+    let socket = Socket::from(socket);
+    if peers.borrow().config.repl_disable_tcp_nodelay {
+        let _sooner_with = socket.set_tcp_nodelay(false);
+    }
+    let outbox = Outbox { posts, socket, about: Arc::new(departed.client) };
     let input = std::mem::take(&mut departed.input);
     let replica = peers.borrow_mut().attached(departed.about, departed.request, &input, outbox);
     serve(peers, Peer::Replica(replica), stream_of(departed.socket), received);

@@ -117,6 +117,14 @@ impl Peers {
                 match opened {
                     Ok((file_bytes, file)) => {
                         self.replicas.file = Some(file);
+                        if self.config.rdb_del_sync_files && !self.config.keeps_data() {
+                            let name = path.file_name().unwrap_or_default().to_string_lossy();
+                            log::notice(&format!(
+                                "Removing the RDB file {name} used to feed replicas in a persistence-less instance"
+                            ));
+                            // What is open can still be read.
+                            let _gone_already = std::fs::remove_file(&path);
+                        }
                         self.step(Input::SnapshotDone { file_bytes });
                     }
                     Err(error) => {

@@ -130,8 +130,14 @@ impl Coordinator {
         let loaded = match load {
             ReplicaLoad::File { path, file } => {
                 persistence.set_loading(true, false);
-                put_in_place(&path, &file, config.dbfilename.path())
-                    .and_then(|()| self.load_rdb(config.dbfilename.path(), rules, LoadTo::EmptiedShards))
+                let place = config.dbfilename.path();
+                let placed = put_in_place(&path, &file, place);
+                let loaded = placed.and_then(|()| self.load_rdb(place, rules, LoadTo::EmptiedShards));
+                if config.rdb_del_sync_files && !config.keeps_data() {
+                    log::notice("Removing the RDB file obtained from the master. This replica has persistence disabled");
+                    let _gone_already = std::fs::remove_file(place);
+                }
+                loaded
             }
             ReplicaLoad::Stream { received, total, beside } => {
                 persistence.set_loading(true, beside.is_some_and(|beside| beside.shows_old));
@@ -145,10 +151,6 @@ impl Coordinator {
             Err(LoadError::NodeEnds) => Err("the node ends".to_owned()),
             Err(LoadError::Fatal(why)) => Err(why),
         };
-        if config.rdb_del_sync_files && !config.appendonly && config.save.is_empty() {
-            log::notice("Removing the RDB file obtained from the master. This replica has persistence disabled");
-            let _gone_already = std::fs::remove_file(config.dbfilename.path());
-        }
         if config.appendonly {
             // What was appended so far has nothing to do with this data: the file begins anew.
             persistence.aof().unfounded = true;
