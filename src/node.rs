@@ -89,7 +89,7 @@ fn start(launch: Launch) -> Result<(), String> {
     let listening = Arc::new(Listening::new(config.port, listen(&config)?));
     let pidfile = write_pidfile(&config)?;
     let (to_coordinator, orders) = crossbeam_channel::unbounded();
-    let (replication, to_peers) = Replication::new(peers::new_id(), config.replicaof.is_some());
+    let (replication, to_peers) = Replication::new(peers::new_id(), &config);
     let node = Arc::new(new_node(config, config_file, cores, registry, to_coordinator, replication));
     let first = node.relisten.set(relisten(listening.clone()));
     assert!(first.is_ok(), "nobody else sets it");

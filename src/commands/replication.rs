@@ -5,7 +5,7 @@ use super::{Action, Call, NodeCommand};
 use crate::config::structures::PrimaryAddress;
 use crate::core::connection::Special;
 use crate::peers::contract::ToPeers;
-use crate::replication::failover::Ask;
+use crate::replication::failover::{Ask, NO_FAILOVER};
 use crate::replication::history::signed;
 use crate::replication::primary::request::{Answer, Request};
 use kvshard::command::{AclCategory, Arg, ArgFlags, ArgKind, Command};
@@ -158,6 +158,15 @@ fn replicaof(c: &mut Call<'_>, r: &mut Reply<'_>) -> Result<Action, Error> {
         let port = port.ok_or(Error::Text("ERR Invalid master port"))?;
         Some(PrimaryAddress { host: String::from_utf8_lossy(args.at(1)).into_owned(), port })
     };
+    let node = c.core.node.clone();
+    if node.replication.facts().failover != NO_FAILOVER {
+        return Err(Error::Text("ERR REPLICAOF not allowed while failing over."));
+    }
+    if c.in_exec {
+        // Sentinel rewrites the configuration in the same transaction.
+        node.set_replicaof(primary.clone());
+        node.replication.announce(primary.as_ref());
+    }
     c.core.tell_peers(ToPeers::ReplicaOf { primary, asker });
     if c.in_exec {
         r.ok();

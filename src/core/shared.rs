@@ -1,7 +1,8 @@
 //! What the cores of a node share. Nothing here is on the path of a single-key command.
 
 use crate::commands::registry::Registry;
-use crate::config::{Config, structures::KeyspaceEvents, values::*};
+use crate::config::structures::{KeyspaceEvents, PrimaryAddress};
+use crate::config::{Config, values::*};
 use crate::coordinator::contract::{Asker, Order, ToCore, ToCores};
 use crate::coordinator::status::Persistence;
 use crate::observe::log;
@@ -236,6 +237,14 @@ impl Node {
 
     pub fn current_config(&self) -> Arc<Config> {
         self.config.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    /// `replicaof`, for CONFIG REWRITE; cores are to be told.
+    pub fn set_replicaof(&self, primary: Option<PrimaryAddress>) {
+        let mut config = self.config.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if config.replicaof != primary {
+            *config = Arc::new(Config { replicaof: primary, ..(**config).clone() });
+        }
     }
 
     pub fn take_ticket(&self) -> u64 {

@@ -156,7 +156,7 @@ impl Engine {
             ending: node.shutdown.hold() != 0,
             monitored: node.monitors.load(Ordering::Relaxed) > 0,
             memory_limited: self.core.config.maxmemory > 0 && !loading && !self.ignores_maxmemory(),
-            lacks_replicas: replication.lacks_replicas(&self.core.config),
+            lacks_replicas: replication.lacks_replicas(),
             read_only: replication.is_replica() && self.core.config.replica_read_only,
             stale: replication.is_link_down() && !self.core.config.replica_serve_stale_data,
             loading,

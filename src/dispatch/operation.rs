@@ -495,7 +495,7 @@ impl Engine {
         block.wait = outcome.wait;
         let stamp = self.clock.nanos();
         let nanos = stamp - self.last_stamp;
-        if !loads {
+        if !self.core.loading {
             self.core.counters.called(command.index, nanos, outcome.failed);
             if self.core.slowlog.wants(nanos) || self.core.latency.wants(nanos) {
                 let alive = self.is_alive(caller);

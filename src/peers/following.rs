@@ -23,7 +23,6 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Bytes of the stream that the first core takes at once, and how many parts may be on their way to it.
@@ -198,15 +197,7 @@ impl Peers {
     /// The configuration says it too, for CONFIG REWRITE.
     fn remember(&mut self, primary: Option<&Address>) {
         let to = primary.map(|address| PrimaryAddress { host: address.host.clone(), port: address.port });
-        {
-            let mut config = self.node.config.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            if config.replicaof == to {
-                return;
-            }
-            let mut next = (**config).clone();
-            next.replicaof = to;
-            *config = Arc::new(next);
-        }
+        self.node.set_replicaof(to);
         (0..self.to_cores.cores()).for_each(|core| self.to_cores.tell(core, ToCore::Configure));
     }
 

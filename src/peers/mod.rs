@@ -207,7 +207,7 @@ impl Peers {
     fn publish(&self) {
         let outboxes = self.replicas.outboxes().chain(self.following.outbox());
         let connections = outboxes.map(|outbox| outbox.about.clone()).collect();
-        self.node.replication.publish(&self.machine, connections, clock::wall_ms());
+        self.node.replication.publish(&self.machine, connections, &self.node.current_config(), clock::wall_ms());
     }
 
     /// Ends a connection; its tasks tell that it has ended.

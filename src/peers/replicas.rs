@@ -243,8 +243,6 @@ pub(super) fn directives(config: &Config) -> primary::Config {
         hard_bytes: limit.hard_bytes,
         soft_bytes: limit.soft_bytes,
         soft_s: limit.soft_seconds,
-        min_replicas_to_write: config.min_replicas_to_write,
-        min_replicas_max_lag_s: config.min_replicas_max_lag,
         has_save_points: !config.save.is_empty(),
     }
 }

@@ -2,6 +2,8 @@
 
 use super::contract::{Mailbox, ToPeers};
 use crate::config::Config;
+use crate::config::structures::PrimaryAddress;
+use crate::replication::failover::NO_FAILOVER;
 use crate::replication::history::{ReplId, signed};
 use crate::replication::link::facts::TransferFacts;
 use crate::replication::link::{Address, Link};
@@ -34,8 +36,6 @@ pub struct Replication {
     is_link_down: AtomicBool,
     /// There are fewer good replicas than `min-replicas-to-write` wants.
     lacks_replicas: AtomicBool,
-    /// The executor has said how things are: it exists.
-    is_served: AtomicBool,
     /// FAILOVER waits for a replica to have everything.
     pub pauses_writes: AtomicBool,
     /// `master_repl_offset`, and what the backlog has at that moment: first byte and length.
@@ -68,7 +68,6 @@ pub struct Facts {
     pub second_offset: i64,
     pub counts: Counts,
     pub replicas: Vec<ReplicaFacts>,
-    pub good_replicas: Option<usize>,
     /// First byte, length, and memory, all in bytes.
     pub backlog: Option<(i64, u64, usize)>,
     /// Whom the node follows.
@@ -109,6 +108,22 @@ pub struct Upstream {
 }
 
 impl Upstream {
+    /// One that nobody has connected to yet.
+    fn to_be(host: &str, port: u16) -> Upstream {
+        Upstream {
+            host: host.to_owned(),
+            port,
+            is_up: false,
+            state: "connect",
+            role_offset: -1,
+            last_io_s: -1,
+            transfer: None,
+            read_offset: 0,
+            applied_offset: 0,
+            down_since_s: Some(-1),
+        }
+    }
+
     fn of(link: &Link, now: i64) -> Option<Upstream> {
         let Address { host, port } = link.primary()?.clone();
         let (read_offset, applied_offset) = link.offsets();
@@ -140,31 +155,25 @@ impl Facts {
             second_offset: history.second_repl_offset(),
             counts: primary.counts,
             replicas: primary.replicas(now).collect(),
-            good_replicas: primary.good_replicas(now),
             backlog: primary.backlog().map(|backlog| (backlog.first_byte(), backlog.len(), backlog.heap_bytes())),
         }
     }
 }
 
-fn wants_replicas(config: &Config) -> bool {
-    config.min_replicas_to_write > 0 && config.min_replicas_max_lag > 0
-}
-
 impl Replication {
-    /// `is_replica`: at the start.
-    pub fn new(id: ReplId, is_replica: bool) -> (Replication, Receiver<ToPeers>) {
-        let (mailbox, messages) = Mailbox::new();
+    /// At the start.
+    pub fn new(id: ReplId, config: &Config) -> (Replication, Receiver<ToPeers>) {
+        let ((mailbox, messages), is_replica) = (Mailbox::new(), config.replicaof.is_some());
         let facts = Facts {
             id,
             second_id: ReplId::NONE,
             second_offset: -1,
             counts: Counts::default(),
             replicas: Vec::new(),
-            good_replicas: None,
             backlog: None,
             upstream: None,
             connections: Vec::new(),
-            failover: "no-failover",
+            failover: NO_FAILOVER,
         };
         let replication = Replication {
             feeding: AtomicBool::new(false),
@@ -177,12 +186,12 @@ impl Replication {
             is_replica: AtomicBool::new(is_replica),
             is_link_down: AtomicBool::new(is_replica),
             lacks_replicas: AtomicBool::new(false),
-            is_served: AtomicBool::new(false),
             pauses_writes: AtomicBool::new(false),
             place: Mutex::new((0, None)),
             facts: Mutex::new(Arc::new(facts)),
             mailbox,
         };
+        replication.count_good_replicas(config);
         (replication, messages)
     }
 
@@ -212,17 +221,29 @@ impl Replication {
         self.is_link_down.load(Ordering::Relaxed)
     }
 
-    pub fn lacks_replicas(&self, config: &Config) -> bool {
-        match self.is_served.load(Ordering::Relaxed) {
-            true => self.lacks_replicas.load(Ordering::Relaxed),
-            // Without an executor there is no replica.
-            false => wants_replicas(config) && !self.is_replica(),
-        }
+    pub fn lacks_replicas(&self) -> bool {
+        self.lacks_replicas.load(Ordering::Relaxed)
     }
 
     /// `min_slaves_good_slaves`; `None` while the directives do not ask.
     pub fn good_replicas(&self, config: &Config) -> Option<usize> {
-        self.facts().good_replicas.or_else(|| wants_replicas(config).then_some(0))
+        let (wanted, lag_s) = (config.min_replicas_to_write, i64::from(config.min_replicas_max_lag));
+        let is_good = |replica: &&ReplicaFacts| replica.is_online && replica.lag_s <= lag_s;
+        (wanted > 0 && lag_s > 0).then(|| self.facts().replicas.iter().filter(is_good).count())
+    }
+
+    /// To be called when the directives have changed.
+    pub fn count_good_replicas(&self, config: &Config) {
+        let wanted = config.min_replicas_to_write as usize;
+        let lacks = !self.is_replica() && self.good_replicas(config).is_some_and(|good| good < wanted);
+        self.lacks_replicas.store(lacks, Ordering::Relaxed);
+    }
+
+    /// REPLICAOF was accepted in a transaction, which does not wait until it is done; what follows in it sees it all the same.
+    pub fn announce(&self, upstream: Option<&PrimaryAddress>) {
+        let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        let upstream = upstream.map(|PrimaryAddress { host, port }| Upstream::to_be(host, *port));
+        *facts = Arc::new(Facts { upstream, ..(**facts).clone() });
     }
 
     /// `master_repl_offset`.
@@ -247,12 +268,11 @@ impl Replication {
 
     // ---- told by the executor ----
 
-    pub fn publish(&self, machine: &Node, connections: Vec<Arc<PeerConnection>>, now: i64) {
+    pub fn publish(&self, machine: &Node, connections: Vec<Arc<PeerConnection>>, config: &Config, now: i64) {
         self.publish_offset(machine);
-        self.lacks_replicas.store(machine.primary().lacks_replicas(now), Ordering::Relaxed);
-        self.is_served.store(true, Ordering::Relaxed);
         self.is_link_down.store(machine.is_replica() && !machine.link().is_up(), Ordering::Relaxed);
         *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Facts::of(machine, connections, now));
+        self.count_good_replicas(config);
     }
 
     pub fn publish_offset(&self, machine: &Node) {

@@ -10,6 +10,9 @@ use super::node::{Node, Output};
 use super::primary::request::{integer, printable};
 use crate::observe::log::Level;
 
+/// `master_failover_state` while there is none.
+pub const NO_FAILOVER: &str = "no-failover";
+
 /// What the command asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Ask {
@@ -66,7 +69,7 @@ impl Node {
     /// `master_failover_state`.
     pub fn failover_state(&self) -> &'static str {
         match &self.failover {
-            None => "no-failover",
+            None => NO_FAILOVER,
             Some(failover) if failover.is_handing_over => "failover-in-progress",
             Some(_) => "waiting-for-sync",
         }

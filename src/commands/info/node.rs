@@ -157,7 +157,7 @@ pub fn memory(f: &Figures, text: &mut String) {
 pub fn persistence(f: &Figures, text: &mut String) {
     let persistence = &f.node.persistence;
     let rdb = persistence.rdb();
-    let running = rdb.running.filter(|running| matches!(running.saving, Saving::Background));
+    let running = rdb.running.filter(|running| matches!(running.saving, Saving::Background | Saving::Replicas { .. }));
     let rewriting = rdb.running.filter(|running| matches!(running.saving, Saving::Rewrite { .. }));
     let aof = persistence.aof();
     let written = persistence.keys_written.load(Ordering::Relaxed) as f64;
@@ -238,7 +238,7 @@ pub fn replication(f: &Figures, text: &mut String) {
     let (replication, facts) = (&f.node.replication, f.node.replication.facts());
     text.push_str("# Replication\r\n");
     lines!(text,
-        "role" => if replication.is_replica() { "slave" } else { "master" },
+        "role" => if replication.is_replica() || facts.upstream.is_some() { "slave" } else { "master" },
     );
     facts.upstream.iter().for_each(|upstream| following(f, upstream, text));
     lines!(text,

@@ -20,8 +20,6 @@ pub struct Config {
     pub hard_bytes: u64,
     pub soft_bytes: u64,
     pub soft_s: u64,
-    pub min_replicas_to_write: u32,
-    pub min_replicas_max_lag_s: u32,
     /// There are save points: a snapshot on disk is wanted also if no replica waits for it any more.
     pub has_save_points: bool,
 }
@@ -39,8 +37,6 @@ impl Default for Config {
             hard_bytes: 256 << 20,
             soft_bytes: 64 << 20,
             soft_s: 60,
-            min_replicas_to_write: 0,
-            min_replicas_max_lag_s: 10,
             has_save_points: false,
         }
     }

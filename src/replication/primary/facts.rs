@@ -1,7 +1,7 @@
 //! What INFO, ROLE, WAIT and `min-replicas-to-write` ask of the replicas attached.
 
+use super::Primary;
 use super::replica::Replica;
-use super::{Primary, Upstream};
 use crate::replication::history::Offset;
 
 /// A replica as INFO's `slave<n>` and ROLE show it.
@@ -46,18 +46,6 @@ impl Primary {
     /// The same on their disks, for WAITAOF.
     pub fn on_disk_of(&self, place: Offset) -> usize {
         self.online().filter(|replica| replica.acked_on_disk.is_some_and(|on_disk| on_disk >= place)).count()
-    }
-
-    /// `min_slaves_good_slaves`; `None` while the directives do not ask.
-    pub fn good_replicas(&self, now: i64) -> Option<usize> {
-        let (wanted, lag_s) = (self.config.min_replicas_to_write, i64::from(self.config.min_replicas_max_lag_s));
-        (wanted > 0 && lag_s > 0).then(|| self.online().filter(|replica| replica.lag_s(now) <= lag_s).count())
-    }
-
-    /// Whether writes are to be refused with -NOREPLICAS.
-    pub fn lacks_replicas(&self, now: i64) -> bool {
-        let wanted = self.config.min_replicas_to_write as usize;
-        self.upstream == Upstream::None && self.good_replicas(now).is_some_and(|good| good < wanted)
     }
 
     fn online(&self) -> impl Iterator<Item = &Replica> {

@@ -84,7 +84,7 @@ impl Primary {
             acknowledged: Offset(0),
             no_replicas_since: now,
             next_cron_ms: now,
-            cron_loops: 0,
+            cron_loops: 1,
             new_id,
         }
     }
