@@ -66,8 +66,8 @@ impl Peers {
                     outbox.shut_down();
                 }
             }
-            Output::BeginSnapshot { target, .. } => {
-                self.node.replication.want_snapshot(target);
+            Output::BeginSnapshot { target, contents } => {
+                self.node.replication.want_snapshot((target, contents));
                 self.to_cores.wake(0);
             }
             Output::GiveUpSnapshot => self.give_up_snapshot(),

@@ -7,6 +7,7 @@ use crate::replication::link::facts::TransferFacts;
 use crate::replication::link::{Address, Link};
 use crate::replication::node::Node;
 use crate::replication::primary::facts::ReplicaFacts;
+use crate::replication::primary::request::Contents;
 use crate::replication::primary::{Counts, Target};
 use crossbeam_channel::Receiver;
 use kvshard::settings::Replica;
@@ -28,7 +29,7 @@ pub struct Replication {
     /// The first core is at such a place.
     pub is_stream_held: AtomicBool,
     /// Replicas want a snapshot: the first core begins it as soon as no other is under way.
-    pub snapshot_wanted: Mutex<Option<Target>>,
+    pub snapshot_wanted: Mutex<Option<(Target, Contents)>>,
     /// Set with it, so that nobody has to look into the other.
     pub is_snapshot_wanted: AtomicBool,
     /// Bytes of the stream in the queue to the executor.
@@ -282,8 +283,8 @@ impl Replication {
         self.is_replica.store(mode.is_replica, Ordering::Release);
     }
 
-    pub fn want_snapshot(&self, target: Target) {
-        *self.snapshot_wanted.lock().unwrap_or_else(PoisonError::into_inner) = Some(target);
+    pub fn want_snapshot(&self, wish: (Target, Contents)) {
+        *self.snapshot_wanted.lock().unwrap_or_else(PoisonError::into_inner) = Some(wish);
         self.is_snapshot_wanted.store(true, Ordering::Release);
     }
 
@@ -299,7 +300,7 @@ impl Replication {
     }
 
     /// Takes the wish, if there is one.
-    pub fn take_snapshot_wish(&self) -> Option<Target> {
+    pub fn take_snapshot_wish(&self) -> Option<(Target, Contents)> {
         self.is_snapshot_wanted.store(false, Ordering::Relaxed);
         self.snapshot_wanted.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
