@@ -339,6 +339,37 @@ fn a_writable_replica_keeps_its_writes_for_itself() {
     }
 }
 
+/// What its own clients have given a time, nobody else would remove.
+#[test]
+fn a_writable_replica_removes_what_its_clients_have_timed() {
+    for replica in [TWO, ONE, REDIS] {
+        let (primary, replica) = pair(TWO, replica, &["--replica-read-only", "no"]);
+        let last = Server::following(REDIS, &[]);
+        last.follow(replica.port);
+        let mut client = primary.client();
+        assert_eq!(client.run("DEBUG SET-ACTIVE-EXPIRE 0"), Value::ok());
+        client.run("SET theirs 1 PX 40");
+        client.run("MSET timed 1 named 1");
+        caught_up(&primary, &[&replica, &last]);
+        let mut own = replica.client();
+        for command in ["SET set 1 PX 40", "INCR set", "PEXPIRE timed 40", "RPUSH list a b", "PEXPIRE list 40"] {
+            assert!(!own.run(command).is_error(), "{command}");
+        }
+        for command in ["SET persists 1 PX 40", "PERSIST persists", "MULTI", "PEXPIRE named 40", "RENAME named other", "EXEC"] {
+            assert!(!own.run(command).is_error(), "{command}");
+        }
+        wait_until("they are removed", || own.run("DBSIZE") == Value::Integer(2));
+        assert_eq!(own.run("KEYS *").items(), [Value::bulk("persists")], "{:?}", replica.program);
+        assert_eq!(own.run("MGET set timed list other").to_string(), "[null, null, null, null]");
+        assert_eq!(client.run("DBSIZE"), Value::Integer(3));
+        caught_up(&primary, &[&replica, &last]);
+        assert_eq!(last.client().run("DBSIZE"), Value::Integer(3), "nobody else is told");
+        assert_eq!(client.run("GET theirs"), Value::Null);
+        caught_up(&primary, &[&replica, &last]);
+        assert_eq!(own.run("DBSIZE"), Value::Integer(1));
+    }
+}
+
 /// Expiring keys is the primary's to do: until then they are on the replica and are not shown.
 #[test]
 fn expired_keys_are_absent_on_replicas() {
