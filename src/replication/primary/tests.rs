@@ -2,6 +2,7 @@
 
 use super::request::Contents;
 use super::*;
+use crate::replication::node::testing::{about, counted_ids, psync};
 
 /// A primary with a clock that is moved by hand.
 struct Script {
@@ -10,25 +11,8 @@ struct Script {
     out: Vec<Output>,
 }
 
-/// Ids whose digits say which one they are.
-fn counted_ids() -> NewId {
-    let mut count = 0u8;
-    Box::new(move || {
-        count += 1;
-        ReplId::from_random([count; 20])
-    })
-}
-
 fn id(count: u8) -> String {
     ReplId::from_random([count; 20]).to_string()
-}
-
-fn about(port: u16) -> About {
-    About { port, peer_ip: "10.0.0.9".to_owned(), eof: true, psync2: true, ..About::default() }
-}
-
-fn psync(id: &str, offset: i64) -> Request {
-    Request::Psync { id: id.as_bytes().to_vec(), offset, failover: false }
 }
 
 impl Script {
