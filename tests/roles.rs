@@ -3,15 +3,11 @@
 
 mod harness;
 
-use harness::following::{caught_up, check_offsets, check_same, field_names, field_of};
-use harness::{Client, PATIENCE, Program, Proxy, Server, Value, fill, wait_until};
+use harness::following::{ONE, REDIS, TWO, caught_up, check_offsets, check_same, field_names, field_of};
+use harness::{Client, Ends, PATIENCE, Program, Proxy, Server, Value, fill, wait_until};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::{Duration, Instant};
-
-const ONE: Program = Program::Kvcore { cores: 1 };
-const TWO: Program = Program::Kvcore { cores: 2 };
-const REDIS: Program = Program::Redis;
 
 fn pair(primary: Program, replica: Program, extra: &[&str]) -> (Server, Server) {
     let primary = Server::following(primary, extra);
@@ -614,15 +610,6 @@ fn rolling_over_from_redis_and_back_loses_nothing_acknowledged() {
         for (key, value) in &acknowledged {
             assert_eq!(client.run(&format!("GET {key}")), Value::bulk(value), "{key} of {} at {cores} cores", acknowledged.len());
         }
-    }
-}
-
-/// Ends the writer also when the test fails.
-struct Ends<'a>(&'a AtomicBool);
-
-impl Drop for Ends<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
     }
 }
 
