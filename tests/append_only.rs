@@ -2,103 +2,43 @@
 //! any number of cores, through flushes and rewrites, after kill -9. And what may be lost in a crash: nothing that was
 //! acknowledged under `always`, nothing torn under any policy.
 
+mod generated;
 mod harness;
 
-#[path = "differential/collections.rs"]
-#[allow(dead_code, reason = "each test program uses its own part")]
-mod collections;
-#[path = "differential/generate.rs"]
-#[allow(dead_code, reason = "each test program uses its own part")]
-mod generate;
-#[path = "differential/generic.rs"]
-#[allow(dead_code, reason = "each test program uses its own part")]
-mod generic;
-#[path = "differential/sorted_sets.rs"]
-mod sorted_sets;
-#[path = "differential/step.rs"]
-#[allow(dead_code, reason = "each test program uses its own part")]
-mod step;
-#[path = "differential/strings.rs"]
-mod strings;
-
-use generate::{Gen, command};
-use harness::{Client, Program, Random, Server, SmallDisk, Value, encode, seed, setting, wait_until};
+use generated::{Check, Gen, Step, any, command};
+use harness::following::persist_all;
+use harness::{Client, Ends, Program, Random, Server, SmallDisk, Value, copied, encode, seed, setting, wait_until};
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use step::{Check, Step};
-
-type Group = fn(&mut Gen) -> Step;
-
-const GROUPS: &[Group] = &[
-    strings::string,
-    strings::bitmap,
-    collections::list,
-    collections::hash,
-    collections::set,
-    sorted_sets::sorted_set,
-    sorted_sets::geo,
-    strings::hyperloglog,
-    generic::generic,
-    generic::generic,
-];
-
-/// A copy of a server's append-only directory, in a directory of its own.
-fn copied(server: &Server) -> tempfile::TempDir {
-    let copy = tempfile::Builder::new().prefix("kvcore-test-").tempdir().expect("a temporary directory");
-    copy_files(&server.dir.path().join("appendonlydir"), &copy.path().join("appendonlydir"));
-    copy
-}
-
-fn copy_files(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("a directory");
-    for entry in std::fs::read_dir(from).expect("the directory exists") {
-        let entry = entry.expect("an entry");
-        std::fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");
-    }
-}
 
 fn options<'a>(dir: &'a Path, policy: &'a str) -> Vec<&'a str> {
     let dir = dir.to_str().expect("a path in UTF-8");
     vec!["--appendonly", "yes", "--appendfsync", policy, "--enable-debug-command", "yes", "--dir", dir]
 }
 
-fn digest(client: &mut Client) -> String {
-    client.run("DEBUG DIGEST").text()
-}
-
-/// Takes the expiry of every key away, so that a digest stays what it is.
-fn keep_all(client: &mut Client) {
-    for db in 0..16 {
-        client.run(&format!("SELECT {db}"));
-        let Value::Array(keys) = client.run("KEYS *") else { panic!("KEYS answers an array") };
-        keys.iter().for_each(|key| drop(client.command(&[b"PERSIST".to_vec(), key.text().as_bytes().to_vec()])));
-    }
-}
-
 /// What both programs hold after loading a copy of the server's directory is what the server holds.
-fn check_loads(server: &Server, client: &mut Client, policy: &str) {
-    let expected = digest(client);
+fn check_loads(server: &Server, policy: &str) {
+    let expected = server.digest();
     if policy != "always" {
         // What is on its way to the files gets there.
         std::thread::sleep(Duration::from_millis(100));
     }
-    let copy = copied(server);
+    let copy = copied(server.dir.path());
     let redis = Server::redis(&options(copy.path(), policy));
-    assert_eq!(digest(&mut redis.client()), expected, "in redis-server; the files are those of\n{}", server.log());
+    assert_eq!(redis.digest(), expected, "in redis-server; the files are those of\n{}", server.log());
     drop(redis);
     for cores in [1, 3] {
-        let copy = copied(server);
+        let copy = copied(server.dir.path());
         let again = Server::kvcore(cores, &options(copy.path(), policy));
-        assert_eq!(digest(&mut again.client()), expected, "at --cores {cores}:\n{}", again.log());
+        assert_eq!(again.digest(), expected, "at --cores {cores}:\n{}", again.log());
     }
 }
 
 fn generated_commands_survive(cores: usize, policy: &str) {
     let seed = seed();
-    println!("KVCORE_SEED={seed}");
     let mut g = Gen::new(seed);
     g.quiet = true;
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -119,20 +59,19 @@ fn generated_commands_survive(cores: usize, policy: &str) {
             });
             assert!(client.run("INFO persistence").text().contains("aof_last_bgrewrite_status:ok\r\n"), "{}", server.log());
         }
-        keep_all(&mut client);
-        check_loads(&server, &mut client, policy);
+        persist_all(&mut client);
+        check_loads(&server, policy);
     }
 }
 
 /// A command, or a few in a transaction.
 fn run_some(g: &mut Gen, client: &mut Client) {
-    let group = GROUPS[g.below(GROUPS.len())];
-    let step = group(g);
+    let step = any(g);
     match g.below(60) {
         0 => drop(client.run(g.one_of(&["FLUSHALL", "FLUSHDB", "SWAPDB 0 1"]))),
         1..=8 => {
             client.run("MULTI");
-            let others: Vec<Step> = (0..g.below(5)).map(|_| GROUPS[g.below(GROUPS.len())](g)).collect();
+            let others: Vec<Step> = (0..g.below(5)).map(|_| any(g)).collect();
             for step in std::iter::once(step).chain(others).filter(Step::is_plain) {
                 client.command(&step.args);
             }
@@ -172,7 +111,7 @@ fn appending_can_be_switched_on_and_off() {
     wait_until("the first base is whole", || manifest.exists());
     wait_until("and says so", || client.run("INFO persistence").text().contains("aof_rewrite_in_progress:0\r\n"));
     client.run("MSET a 1 b 2 c 3 d 4");
-    check_loads(&server, &mut client, "everysec");
+    check_loads(&server, "everysec");
     assert_eq!(client.run("CONFIG SET appendonly no").text(), "OK");
     wait_until("it is off", || client.run("INFO persistence").text().contains("aof_enabled:0\r\n"));
     // The switch is an operation of its own a moment later.
@@ -187,7 +126,7 @@ fn appending_can_be_switched_on_and_off() {
     });
     wait_until("and says so", || client.run("INFO persistence").text().contains("aof_rewrite_in_progress:0\r\n"));
     client.run("INCR n");
-    check_loads(&server, &mut client, "everysec");
+    check_loads(&server, "everysec");
 }
 
 fn bytes_in(directory: &Path) -> u64 {
@@ -201,23 +140,22 @@ fn a_clean_end_loses_nothing_and_the_next_run_goes_on_in_the_same_segments() {
     let mut client = server.client();
     let requests: Vec<_> = (0..5000).map(|number| command!["SET", format!("key:{number}"), "x".repeat(20)]).collect();
     client.pipeline(&requests);
-    let expected = digest(&mut client);
+    let expected = server.digest();
     client.send(&["SHUTDOWN"]);
     wait_until("it has ended", || Client::connect(server.port).is_err());
     let path = server.dir.path().to_owned();
     let names = |path: &PathBuf| std::fs::read_to_string(path.join("appendonlydir/appendonly.aof.manifest")).expect("a manifest");
     let before = names(&path);
     let again = Server::kvcore(2, &options(&path, "everysec"));
-    assert_eq!(digest(&mut again.client()), expected);
+    assert_eq!(again.digest(), expected);
     again.client().run("SET more 1");
     assert_eq!(names(&path), before);
     let mut client = again.client();
-    let copy = tempfile::tempdir().expect("a temporary directory");
     wait_until("it is written", || client.run("INFO persistence").text().contains("aof_buffer_length:0\r\n"));
     std::thread::sleep(Duration::from_millis(50));
-    copy_files(&path.join("appendonlydir"), &copy.path().join("appendonlydir"));
+    let copy = copied(&path);
     let redis = Server::redis(&options(copy.path(), "no"));
-    assert_eq!(digest(&mut redis.client()), digest(&mut client));
+    assert_eq!(redis.digest(), again.digest());
 }
 
 /// A directory's incremental file that holds these bytes, without them.
@@ -270,12 +208,12 @@ fn debug_loadaof_loads_what_was_done_so_far_and_logging_goes_on() {
             client.run(&format!("MSET a {round} b {round} c {round} d {round}"));
             client.run("INCR n");
             client.run("RPUSH list x y");
-            let before = digest(&mut client);
+            let before = server.digest();
             assert_eq!(client.run("DEBUG LOADAOF"), Value::ok(), "{}", server.log());
-            assert_eq!(digest(&mut client), before, "{cores} cores, round {round}");
+            assert_eq!(server.digest(), before, "{cores} cores, round {round}");
         }
         assert_eq!(client.run("GET n").text(), "5");
-        check_loads(&server, &mut client, "everysec");
+        check_loads(&server, "everysec");
     }
 }
 
@@ -364,12 +302,12 @@ fn a_directory_without_permission_keeps_what_there_is() {
         let refusal = "MISCONF Errors writing to the AOF file: ";
         assert!(if cores == 1 { flushed == Value::ok() } else { flushed.text().starts_with(refusal) }, "{flushed}");
         assert_eq!(client.run("SET e 5"), Value::ok());
-        check_loads(&server, &mut client, "always");
+        check_loads(&server, "always");
         permit(&files, 0o700);
         assert!(rewritten(&mut client), "{}", server.log());
         assert_eq!(client.run("FLUSHALL"), Value::ok());
         assert_eq!(client.run("SET f 6"), Value::ok());
-        check_loads(&server, &mut client, "always");
+        check_loads(&server, "always");
     }
 }
 
@@ -435,21 +373,11 @@ fn write(port: u16, writer: usize, start: u64, progress: &Progress, ended: &Atom
     }
 }
 
-/// Writers end with the round, also when it panics.
-struct EndsWriters<'a>(&'a AtomicBool);
-
-impl Drop for EndsWriters<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
 /// Rounds of writing, kill -9 and starting again, with other numbers of cores.
 fn crash(policy: &'static str, rounds: u64) {
     const WRITERS: usize = 6;
     const LOG_BYTES_MAX: u64 = 8 << 20;
     let seed = seed();
-    println!("KVCORE_SEED={seed}");
     let mut random = Random::new(seed ^ policy.len() as u64);
     let dir = tempfile::Builder::new().prefix("kvcore-test-").tempdir().expect("a temporary directory");
     let mut crash_options = options(dir.path(), policy);
@@ -463,7 +391,7 @@ fn crash(policy: &'static str, rounds: u64) {
         let (ended, flushes) = (AtomicBool::new(false), random.chance(10));
         let (port, pid) = (server.port, server.process_id());
         std::thread::scope(|scope| {
-            let _ends_writers = EndsWriters(&ended);
+            let _ends = Ends(&ended);
             for (writer, progress) in progress.iter().enumerate() {
                 let (start, ended) = (last[writer], &ended);
                 scope.spawn(move || write(port, writer, start, progress, ended));

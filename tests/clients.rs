@@ -4,7 +4,7 @@
 
 mod harness;
 
-use harness::Server;
+use harness::{Program, Server};
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -61,6 +61,8 @@ fn redis_cli_prints_the_same() {
         (&["--pipe"], b"*3\r\n$3\r\nSET\r\n$2\r\np3\r\n$1\r\n3\r\n*2\r\n$5\r\nLPUSH\r\n$1\r\nx\r\n"),
         (&["-a", "secret", "PING"], b""),
         (&["DEBUG", "SLEEP", "0"], b""),
+        (&["REPLCONF", "rdb-filter-only", "functions keys"], b""),
+        (&["REPLCONF", "rdb-filter-only", "\"functions"], b""),
         (&["--no-raw", "OBJECT", "HELP"], b""),
         (&["--no-raw", "CLIENT", "NO-EVICT", "on"], b""),
     ];
@@ -79,6 +81,28 @@ fn redis_cli_prints_the_same() {
         }
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+/// What of the data set a client asks for as a replica is what it gets, and the next gets everything.
+#[test]
+fn redis_cli_fetches_data_sets() {
+    let files = [Program::Redis, Program::Kvcore { cores: 1 }, Program::Kvcore { cores: 2 }].map(|program| {
+        let server = Server::following(program, &[]);
+        redis_cli(&server, &[], FILL);
+        ["--functions-rdb", "--rdb", "--functions-rdb"].map(|option| {
+            let path = server.dir.path().join("fetched.rdb");
+            let output = redis_cli(&server, &[option, "fetched.rdb"], b"");
+            assert!(output.status.success(), "{program:?}: {}", text(&output));
+            let check = Command::new("redis-check-rdb").arg(&path).output().expect("redis-check-rdb is installed");
+            let keys = text(&check).lines().find(|line| line.ends_with(" keys read")).map(str::to_owned);
+            (keys, std::fs::metadata(&path).expect("the file").len())
+        })
+    });
+    for file in &files {
+        let keys = file.each_ref().map(|(keys, _)| keys.as_deref().expect("a number of keys"));
+        assert_eq!(keys, ["[info] 0 keys read", "[info] 8 keys read", "[info] 0 keys read"]);
+        assert_eq!(file[0].1, files[0][0].1, "there is nothing in it but what it says of itself");
+    }
 }
 
 /// The output without what differs by nature (connection ids).

@@ -2,24 +2,13 @@
 //!
 //! A failure prints its seed; `KVCORE_SEED=… KVCORE_STEPS=… cargo nextest run --test differential <name>` repeats it.
 
+mod generated;
 mod harness;
-
-#[path = "differential/collections.rs"]
-mod collections;
-#[path = "differential/generate.rs"]
-mod generate;
-#[path = "differential/generic.rs"]
-mod generic;
 #[path = "differential/run.rs"]
 mod run;
-#[path = "differential/sorted_sets.rs"]
-mod sorted_sets;
-#[path = "differential/step.rs"]
-mod step;
-#[path = "differential/strings.rs"]
-mod strings;
 
-use run::{Group, Plan, run};
+use generated::{Group, collections, generic, sorted_sets, strings};
+use run::{Plan, run};
 
 /// Steps of a run of one group. All runs of this file together take about 20 seconds on two CPUs.
 const STEPS: u64 = 2500;

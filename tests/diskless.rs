@@ -3,12 +3,8 @@
 
 mod harness;
 
-use harness::following::{check_same, field_of};
+use harness::following::{ONE, REDIS, TWO, check_same, field_of};
 use harness::{Client, Program, Proxy, Server, Value, fill, wait_until};
-
-const ONE: Program = Program::Kvcore { cores: 1 };
-const TWO: Program = Program::Kvcore { cores: 2 };
-const REDIS: Program = Program::Redis;
 
 /// Keys of a data set that takes long to be loaded, and microseconds for each.
 const KEYS: usize = 20_000;

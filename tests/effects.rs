@@ -4,26 +4,10 @@
 //! Times may differ by what lies between the two clocks' readings. Random choices (SPOP) are compared by their form. A difference
 //! is noted, both sides are emptied, and the run goes on; `KVCORE_SEED=… KVCORE_STEPS=…` repeats one.
 
+mod generated;
 mod harness;
 
-#[path = "differential/collections.rs"]
-#[allow(dead_code, reason = "each test program uses its own part")]
-mod collections;
-#[path = "differential/generate.rs"]
-#[allow(dead_code, reason = "each test program uses its own part")]
-mod generate;
-#[path = "differential/generic.rs"]
-#[allow(dead_code, reason = "each test program uses its own part")]
-mod generic;
-#[path = "differential/sorted_sets.rs"]
-mod sorted_sets;
-#[path = "differential/step.rs"]
-#[allow(dead_code, reason = "each test program uses its own part")]
-mod step;
-#[path = "differential/strings.rs"]
-mod strings;
-
-use generate::{Gen, KINDS, Kind, command};
+use generated::{Check, Gen, Group, KINDS, Kind, Step, collections, command, generic, show, sorted_sets, strings, weighted};
 use harness::{Client, Server, seed, setting, wait_until};
 use kvshard::command::ArgsBuf;
 use kvshard::family::{ShardCommand, commands};
@@ -37,10 +21,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use step::{Check, Step, show};
 
 type Words = Vec<Vec<u8>>;
-type Group = fn(&mut Gen) -> Step;
 
 const GROUPS: &[(usize, Group)] = &[
     (10, strings::string),
@@ -435,17 +417,7 @@ fn name_of(args: &[Vec<u8>]) -> String {
 fn generate(g: &mut Gen) -> Step {
     // Timeouts would come at different times: commands that wait are made here.
     g.quiet = true;
-    let total: usize = GROUPS.iter().map(|(weight, _)| weight).sum();
-    let mut at = g.below(total);
-    let mut group = GROUPS[0].1;
-    for (weight, candidate) in GROUPS {
-        group = *candidate;
-        if at < *weight {
-            break;
-        }
-        at -= weight;
-    }
-    group(g)
+    weighted(GROUPS, g)
 }
 
 /// A command that waits for ever if it finds nothing.

@@ -91,7 +91,6 @@ fn serves(server: &mut Server) {
 
 fn claimed_replicas_do_no_harm(cores: usize) {
     let seed = seed();
-    println!("KVCORE_SEED={seed}");
     let mut random = Random::new(seed);
     let mut server = Server::following(Program::Kvcore { cores }, &["--repl-backlog-size", "64kb"]);
     fill(&server);
@@ -204,7 +203,6 @@ fn with_length(file: &[u8]) -> Vec<u8> {
 /// `load`: `repl-diskless-load`, of a node that is empty each time.
 fn primaries_that_answer_nonsense_do_no_harm(load: &str) {
     let seed = seed();
-    println!("KVCORE_SEED={seed}");
     let mut random = Random::new(seed);
     let mut server = Server::following(Program::Kvcore { cores: 2 }, &["--repl-diskless-load", load]);
     let file = real_file();
@@ -301,7 +299,6 @@ fn stream_behind(socket: &mut TcpStream, file: &[u8], stream: &[u8]) -> std::io:
 /// After a proper full synchronization come things that are no stream, or that no primary's stream holds.
 fn streams_of_nonsense_do_no_harm(cores: usize) {
     let seed = seed();
-    println!("KVCORE_SEED={seed}");
     let mut random = Random::new(seed);
     let mut server = Server::following(Program::Kvcore { cores }, &[]);
     let file = real_file();
@@ -383,7 +380,6 @@ fn streams_of_nonsense_do_no_harm_at_two_cores() {
 #[test]
 fn mutated_streams_do_no_harm() {
     let seed = seed();
-    println!("KVCORE_SEED={seed}");
     let mut random = Random::new(seed);
     let mut server = Server::following(Program::Kvcore { cores: 2 }, &[]);
     let redis = Server::redis(&[]);

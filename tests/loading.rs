@@ -4,7 +4,7 @@
 mod harness;
 
 use harness::data::{digests, fill};
-use harness::{Client, Server, Value, wait_until};
+use harness::{Server, Value, copied, wait_until};
 use std::path::Path;
 use std::process::Command;
 
@@ -13,16 +13,6 @@ const DEBUG: [&str; 2] = ["--enable-debug-command", "yes"];
 /// Options for a server on the files of a directory.
 fn on<'a>(dir: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
     [&DEBUG[..], &["--dir", dir.to_str().expect("a plain path")], more].concat()
-}
-
-fn info(client: &mut Client, field: &str) -> String {
-    let text = client.run("INFO everything").text();
-    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    line.unwrap_or_else(|| panic!("no {field} in INFO")).to_owned()
-}
-
-fn digest(server: &Server) -> Value {
-    server.client().run("DEBUG DIGEST")
 }
 
 #[test]
@@ -36,7 +26,7 @@ fn a_dump_of_either_is_the_same_in_both() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         std::fs::copy(theirs.dir.path().join("dump.rdb"), dir.path().join("dump.rdb")).expect("copied");
         let ours = Server::kvcore(cores, &on(dir.path(), &[]));
-        assert_eq!(digest(&ours), digest(&theirs), "{cores} cores");
+        assert_eq!(ours.digest(), theirs.digest(), "{cores} cores");
         let found = digests(&ours);
         let differ: Vec<_> = found.iter().filter(|line| !expected.contains(line)).collect();
         assert!(differ.is_empty() && found.len() == expected.len(), "{cores} cores: {differ:#?}");
@@ -52,11 +42,11 @@ fn a_dump_of_either_is_the_same_in_both() {
             assert!(log.contains(words), "{words}\n{log}");
         }
         let mut client = ours.client();
-        assert_eq!(info(&mut client, "rdb_last_load_keys_loaded"), expected.len().to_string());
-        assert_eq!(info(&mut client, "rdb_changes_since_last_save"), "0");
+        assert_eq!(client.info("everything", "rdb_last_load_keys_loaded"), expected.len().to_string());
+        assert_eq!(client.info("everything", "rdb_changes_since_last_save"), "0");
         assert_eq!(client.run("SAVE"), Value::ok());
         for program in [Server::redis(&on(dir.path(), &[])), Server::kvcore(4 - cores, &on(dir.path(), &[]))] {
-            assert_eq!(digest(&program), digest(&theirs), "written by {cores} cores");
+            assert_eq!(program.digest(), theirs.digest(), "written by {cores} cores");
         }
     }
 }
@@ -75,8 +65,8 @@ fn expired_keys_are_left_out_and_counted() {
     let ours = Server::kvcore(2, &on(theirs.dir.path(), &[]));
     let mut client = ours.client();
     assert_eq!(client.run("DBSIZE"), Value::Integer(10));
-    assert_eq!(info(&mut client, "rdb_last_load_keys_expired"), "10");
-    assert_eq!(info(&mut client, "rdb_last_load_keys_loaded"), "10");
+    assert_eq!(client.info("everything", "rdb_last_load_keys_expired"), "10");
+    assert_eq!(client.info("everything", "rdb_last_load_keys_loaded"), "10");
     assert_eq!(
         client.run("INFO keyspace").text().lines().nth(1).map(|line| line.starts_with("db0:keys=10,expires=10")),
         Some(true)
@@ -176,13 +166,13 @@ fn clients_are_told_that_the_node_loads_and_a_signal_ends_it_at_once() {
         assert!(line == "MULTI" || reply.text().starts_with("LOADING"), "{line}: {reply}");
         client.run("DISCARD");
     }
-    assert_eq!(info(&mut client, "loading"), "1");
-    assert_eq!(info(&mut client, "async_loading"), "0");
-    wait_until("the file is known", || info(&mut client, "loading_total_bytes") == file.len().to_string());
+    assert_eq!(client.info("everything", "loading"), "1");
+    assert_eq!(client.info("everything", "async_loading"), "0");
+    wait_until("the file is known", || client.info("everything", "loading_total_bytes") == file.len().to_string());
     for field in ["loading_start_time", "loading_rdb_used_mem", "loading_eta_seconds"] {
-        wait_until(field, || info(&mut client, field).parse::<u64>().expect("a number") > 0);
+        wait_until(field, || client.info("everything", field).parse::<u64>().expect("a number") > 0);
     }
-    let mut read = || info(&mut client, "loading_loaded_bytes").parse::<u64>().expect("a number");
+    let mut read = || client.info("everything", "loading_loaded_bytes").parse::<u64>().expect("a number");
     assert!(read() <= file.len() as u64);
     let began = std::time::Instant::now();
     let killed = Command::new("kill").args(["-TERM", &loading.process_id().to_string()]).status();
@@ -213,10 +203,10 @@ fn a_reload_goes_through_the_file() {
         let ours = Server::kvcore(cores, &DEBUG);
         fill(&ours);
         let mut client = ours.client();
-        let before = digest(&ours);
+        let before = ours.digest();
         assert_eq!(client.run("DEBUG RELOAD"), Value::ok());
-        assert_eq!(digest(&ours), before);
-        assert_eq!(info(&mut client, "rdb_changes_since_last_save"), "0");
+        assert_eq!(ours.digest(), before);
+        assert_eq!(client.info("everything", "rdb_changes_since_last_save"), "0");
         client.run("SET word changed");
         client.run("SET new v");
         let refused = client.run("DEBUG RELOAD NOSAVE NOFLUSH");
@@ -226,11 +216,11 @@ fn a_reload_goes_through_the_file() {
         assert_eq!(client.run("GET word").text(), "hello");
         assert_eq!(client.run("GET new").text(), "v");
         assert_eq!(client.run("DEBUG RELOAD nosave"), Value::ok());
-        assert_eq!(digest(&ours), before);
+        assert_eq!(ours.digest(), before);
         assert_eq!(client.run("DEBUG RELOAD x").text(), "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.");
         std::fs::remove_file(ours.dir.path().join("dump.rdb")).expect("removed");
         assert!(client.run("DEBUG RELOAD NOSAVE").is_error());
-        assert_eq!(digest(&ours), before, "without a file nothing is flushed");
+        assert_eq!(ours.digest(), before, "without a file nothing is flushed");
         assert_eq!(client.run("SET k v EX 1"), Value::ok());
         wait_until("keys expire again", || client.run("EXISTS k") == Value::Integer(0));
     }
@@ -269,13 +259,6 @@ fn append_only(files: &[(&str, &[u8])]) -> tempfile::TempDir {
 /// One incremental file.
 fn one_segment(bytes: &[u8]) -> tempfile::TempDir {
     append_only(&[("appendonly.aof.1.incr.aof", bytes)])
-}
-
-fn copied(from: &Path) -> tempfile::TempDir {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let copied = Command::new("cp").arg("-r").arg(from.join("appendonlydir")).arg(dir.path()).status();
-    assert!(copied.expect("cp is there").success());
-    dir
 }
 
 fn appending<'a>(dir: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
@@ -335,7 +318,7 @@ fn a_directory_of_redis_is_the_same_in_kvcore() {
         assert_eq!(client.run("CONFIG SET auto-aof-rewrite-percentage 0"), Value::ok());
         assert!(!client.run("BGREWRITEAOF").is_error());
         wait_until("the rewrite ends", || {
-            info(&mut client, "aof_rewrite_in_progress") == "0" && info(&mut client, "aof_rewrites") != "0"
+            client.info("everything", "aof_rewrite_in_progress") == "0" && client.info("everything", "aof_rewrites") != "0"
         });
         for line in CHANGES {
             assert!(!client.run(line).is_error(), "{line}");
@@ -393,14 +376,14 @@ fn a_file_of_before_redis_7_is_moved_into_the_directory() {
             let log = ours.log();
             assert!(log.contains("Successfully migrated an old-style AOF configuration (appendonly.aof) into the AOF directory (appendonlydir)."), "{log}");
             assert!(keys == 0 || ours.client().run("DBSIZE") == Value::Integer(keys), "{what}");
-            let expected = digest(&ours);
+            let expected = ours.digest();
             drop(ours);
             assert!(!dir.path().join(STEM).exists());
             assert_eq!(std::fs::read(dir.path().join("appendonlydir").join(STEM)).expect("moved"), file);
             let manifest = std::fs::read_to_string(dir.path().join(MANIFEST)).expect("the manifest");
             assert!(manifest.starts_with("file appendonly.aof seq 1 type b\n"), "{manifest}");
-            assert_eq!(digest(&Server::kvcore(3, &appending(dir.path(), &[]))), expected, "{what}");
-            assert_eq!(digest(&Server::redis(&appending(dir.path(), &[]))), expected, "{what}");
+            assert_eq!(Server::kvcore(3, &appending(dir.path(), &[])).digest(), expected, "{what}");
+            assert_eq!(Server::redis(&appending(dir.path(), &[])).digest(), expected, "{what}");
         }
     }
 }
@@ -570,7 +553,7 @@ fn loading_leaves_no_trace_but_the_data() {
     assert!(log.contains("== CRITICAL == This server is sending an error to its AOF-loading-client: 'ERR value is not an integer or out of range' after processing the command 'incr'"), "{log}");
     let stats = client.run("INFO everything").text();
     assert!(!stats.contains("cmdstat_set:") && !stats.contains("cmdstat_select"), "{stats}");
-    assert_eq!(info(&mut client, "connected_clients"), "1");
+    assert_eq!(client.info("everything", "connected_clients"), "1");
     assert_eq!(client.run("CLIENT LIST").text().lines().count(), 1);
     let slow = client.run("SLOWLOG GET 100").to_string();
     assert!(!slow.contains("xxx"), "{slow}");

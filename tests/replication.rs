@@ -1,55 +1,17 @@
 //! What replicas hold is what their primary holds: kvcore and redis-server 7.0.15 follow each other in both directions and in chains,
 //! through generated commands of all kinds, cut links, gaps, restarts and kills on either side.
 
+mod generated;
 mod harness;
 
-#[path = "differential/collections.rs"]
-#[allow(dead_code, reason = "each test program uses its own part")]
-mod collections;
-#[path = "differential/generate.rs"]
-#[allow(dead_code, reason = "each test program uses its own part")]
-mod generate;
-#[path = "differential/generic.rs"]
-#[allow(dead_code, reason = "each test program uses its own part")]
-mod generic;
-#[path = "differential/sorted_sets.rs"]
-mod sorted_sets;
-#[path = "differential/step.rs"]
-#[allow(dead_code, reason = "each test program uses its own part")]
-mod step;
-#[path = "differential/strings.rs"]
-mod strings;
-
-use generate::{Gen, command};
-use harness::following::{caught_up, check_expiries, check_offsets, check_same, field_of, keep_all};
-use harness::{Client, Program, Proxy, Random, Server, fill, seed, setting, wait_until};
+use generated::{Check, Gen, Step, any, command};
+use harness::following::{ONE, REDIS, THREE, TWO, caught_up, check_expiries, check_offsets, check_same, field_of, keep_all};
+use harness::{Client, Ends, Program, Proxy, Random, Server, fill, seed, setting, wait_until};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use step::{Check, Step};
-
-type Group = fn(&mut Gen) -> Step;
-
-const GROUPS: &[Group] = &[
-    strings::string,
-    strings::bitmap,
-    collections::list,
-    collections::hash,
-    collections::set,
-    sorted_sets::sorted_set,
-    sorted_sets::geo,
-    strings::hyperloglog,
-    generic::generic,
-    generic::generic,
-];
-
-const ONE: Program = Program::Kvcore { cores: 1 };
-const TWO: Program = Program::Kvcore { cores: 2 };
-const THREE: Program = Program::Kvcore { cores: 3 };
-const REDIS: Program = Program::Redis;
 
 fn generator(salt: u64) -> Gen {
     let seed = seed();
-    println!("KVCORE_SEED={seed}");
     let mut g = Gen::new(seed ^ salt);
     g.quiet = true;
     g
@@ -62,8 +24,7 @@ fn grows_unseen(step: &Step) -> bool {
 
 /// A command, or a few in a transaction, in any of several databases.
 fn run_some(g: &mut Gen, client: &mut Client) {
-    let group = GROUPS[g.below(GROUPS.len())];
-    let step = group(g);
+    let step = any(g);
     if g.below(8) == 0 {
         client.run(g.one_of(&["SELECT 0", "SELECT 1", "SELECT 3", "SELECT 15"]));
     }
@@ -71,7 +32,7 @@ fn run_some(g: &mut Gen, client: &mut Client) {
         0 => drop(client.run(g.one_of(&["FLUSHALL", "FLUSHDB", "SWAPDB 0 1", "SWAPDB 3 15", "FLUSHDB"]))),
         1..=8 => {
             client.run("MULTI");
-            let others: Vec<Step> = (0..g.below(5)).map(|_| GROUPS[g.below(GROUPS.len())](g)).collect();
+            let others: Vec<Step> = (0..g.below(5)).map(|_| any(g)).collect();
             for step in std::iter::once(step).chain(others).filter(|step| step.is_plain() && !grows_unseen(step)) {
                 client.command(&step.args);
             }
@@ -159,15 +120,6 @@ fn a_whole_data_set_arrives() {
 }
 
 // ---- writers beside the test ----
-
-/// Ends the writers also when the test fails.
-struct Ends<'a>(&'a AtomicBool);
-
-impl Drop for Ends<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
 
 /// Runs `test` while another connection writes generated commands.
 fn while_writing(primary: &Server, mut g: Gen, test: impl FnOnce()) {

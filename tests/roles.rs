@@ -3,15 +3,11 @@
 
 mod harness;
 
-use harness::following::{caught_up, check_offsets, check_same, field_names, field_of};
-use harness::{Client, PATIENCE, Program, Proxy, Server, Value, fill, wait_until};
+use harness::following::{ONE, REDIS, TWO, caught_up, check_offsets, check_same, field_names, field_of};
+use harness::{Client, Ends, PATIENCE, Program, Proxy, Server, Value, fill, wait_until};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::{Duration, Instant};
-
-const ONE: Program = Program::Kvcore { cores: 1 };
-const TWO: Program = Program::Kvcore { cores: 2 };
-const REDIS: Program = Program::Redis;
 
 fn pair(primary: Program, replica: Program, extra: &[&str]) -> (Server, Server) {
     let primary = Server::following(primary, extra);
@@ -238,6 +234,49 @@ fn what_an_old_primary_alone_has_is_discarded_with_a_word() {
     }
 }
 
+/// Sentinel asks a node to follow another and rewrites its configuration in one transaction.
+#[test]
+fn a_transaction_sees_the_primary_that_it_has_named() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("node.conf");
+    std::fs::write(&file, "repl-diskless-sync-delay 0\n").expect("written");
+    let primary = Server::following(REDIS, &[]);
+    let server = Server::start(TWO, &[file.to_str().expect("a name")]);
+    let mut client = server.client();
+    for (command, role, line) in
+        [(format!("REPLICAOF 127.0.0.1 {}", primary.port), "slave", true), ("REPLICAOF NO ONE".to_owned(), "master", false)]
+    {
+        assert_eq!(client.run("MULTI"), Value::ok());
+        for command in [&command, "INFO replication", "CONFIG REWRITE", "CLIENT KILL TYPE normal"] {
+            client.run(command);
+        }
+        let replies = client.run("EXEC").items();
+        let info = replies[1].text();
+        assert!(info.contains(&format!("role:{role}")) && info.contains("master_link_status:down") == line, "{info}");
+        let rewritten = std::fs::read_to_string(&file).expect("the configuration");
+        assert_eq!(rewritten.contains(&format!("replicaof 127.0.0.1 {}", primary.port)), line, "{rewritten}");
+        wait_until("it has come about", || server.info("role") == role);
+        if line {
+            server.linked();
+        }
+    }
+}
+
+/// CONFIG SET has its effect when it answers.
+#[test]
+fn replicas_are_counted_anew_when_the_directive_changes() {
+    for program in [ONE, TWO, REDIS] {
+        let (primary, _replica) = pair(program, TWO, &[]);
+        let mut client = primary.client();
+        for _ in 0..20 {
+            assert_eq!(client.run("CONFIG SET min-replicas-to-write 2"), Value::ok());
+            assert!(client.run("SET k v").to_string().contains("NOREPLICAS"));
+            assert_eq!(client.run("CONFIG SET min-replicas-to-write 1"), Value::ok());
+            assert_eq!(client.run("SET k v"), Value::ok());
+        }
+    }
+}
+
 // ---- refusals ----
 
 #[test]
@@ -336,6 +375,37 @@ fn a_writable_replica_keeps_its_writes_for_itself() {
         assert_eq!(primary.client().run("KEYS *").items(), [Value::bulk("a")]);
         assert_eq!(last.client().run("KEYS *").items(), [Value::bulk("a")]);
         assert_eq!(client.run("DBSIZE"), Value::Integer(4));
+    }
+}
+
+/// What its own clients have given a time, nobody else would remove.
+#[test]
+fn a_writable_replica_removes_what_its_clients_have_timed() {
+    for replica in [TWO, ONE, REDIS] {
+        let (primary, replica) = pair(TWO, replica, &["--replica-read-only", "no"]);
+        let last = Server::following(REDIS, &[]);
+        last.follow(replica.port);
+        let mut client = primary.client();
+        assert_eq!(client.run("DEBUG SET-ACTIVE-EXPIRE 0"), Value::ok());
+        client.run("SET theirs 1 PX 40");
+        client.run("MSET timed 1 named 1");
+        caught_up(&primary, &[&replica, &last]);
+        let mut own = replica.client();
+        for command in ["SET set 1 PX 40", "INCR set", "PEXPIRE timed 40", "RPUSH list a b", "PEXPIRE list 40"] {
+            assert!(!own.run(command).is_error(), "{command}");
+        }
+        for command in ["SET persists 1 PX 40", "PERSIST persists", "MULTI", "PEXPIRE named 40", "RENAME named other", "EXEC"] {
+            assert!(!own.run(command).is_error(), "{command}");
+        }
+        wait_until("they are removed", || own.run("DBSIZE") == Value::Integer(2));
+        assert_eq!(own.run("KEYS *").items(), [Value::bulk("persists")], "{:?}", replica.program);
+        assert_eq!(own.run("MGET set timed list other").to_string(), "[null, null, null, null]");
+        assert_eq!(client.run("DBSIZE"), Value::Integer(3));
+        caught_up(&primary, &[&replica, &last]);
+        assert_eq!(last.client().run("DBSIZE"), Value::Integer(3), "nobody else is told");
+        assert_eq!(client.run("GET theirs"), Value::Null);
+        caught_up(&primary, &[&replica, &last]);
+        assert_eq!(own.run("DBSIZE"), Value::Integer(1));
     }
 }
 
@@ -583,15 +653,6 @@ fn rolling_over_from_redis_and_back_loses_nothing_acknowledged() {
         for (key, value) in &acknowledged {
             assert_eq!(client.run(&format!("GET {key}")), Value::bulk(value), "{key} of {} at {cores} cores", acknowledged.len());
         }
-    }
-}
-
-/// Ends the writer also when the test fails.
-struct Ends<'a>(&'a AtomicBool);
-
-impl Drop for Ends<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
     }
 }
 

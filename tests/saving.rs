@@ -3,7 +3,7 @@
 
 mod harness;
 
-use harness::{Client, Program, Random, Server, Value, fill, seed, wait_until};
+use harness::{Client, Program, Random, Server, Value, fill, names, ok, seed, wait_for_bgsave, wait_until};
 use kvshard::Settings;
 use kvshard::codec::ValueLimits;
 use kvshard::codec::rdb::file::{Checksum, Event, FileReader};
@@ -20,21 +20,10 @@ fn kvcore(cores: usize, more: &[&str]) -> Server {
     Server::kvcore(cores, &[&OPTIONS[..], more].concat())
 }
 
-#[track_caller]
-fn ok(client: &mut Client, line: &str) {
-    assert_eq!(client.run(line), Value::ok(), "{line}");
-}
-
 /// A field of INFO persistence.
 #[track_caller]
 fn field(client: &mut Client, name: &str) -> String {
-    let text = client.run("INFO persistence").text();
-    let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name}:")));
-    line.unwrap_or_else(|| panic!("no {name} in {text}")).trim().to_owned()
-}
-
-fn wait_for_bgsave(client: &mut Client) {
-    wait_until("the background save to end", || field(client, "rdb_bgsave_in_progress") == "0");
+    client.info("persistence", name)
 }
 
 fn bgsave(client: &mut Client) {
@@ -87,13 +76,6 @@ fn strings(path: &Path) -> HashMap<String, String> {
         found.insert(String::from_utf8_lossy(&record.key).into_owned(), String::from_utf8_lossy(&value).into_owned());
     }
     found
-}
-
-fn names(directory: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(directory).expect("a directory");
-    let mut names: Vec<_> = entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    names
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 mod harness;
 
-use harness::{Client, Program, Server, SmallDisk, Value, make_directory, wait_until};
+use harness::{Client, Program, Server, SmallDisk, Value, make_directory, names, ok, wait_for_bgsave, wait_until};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -11,32 +11,10 @@ use std::time::{Duration, Instant};
 
 const OPTIONS: [&str; 4] = ["--enable-debug-command", "yes", "--enable-protected-configs", "yes"];
 
-#[track_caller]
-fn ok(client: &mut Client, line: &str) {
-    assert_eq!(client.run(line), Value::ok(), "{line}");
-}
-
-/// A field of INFO.
-#[track_caller]
-fn field(client: &mut Client, section: &str, name: &str) -> String {
-    let text = client.run(&format!("INFO {section}")).text();
-    let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name}:")));
-    line.unwrap_or_else(|| panic!("no {name} in {text}")).trim().to_owned()
-}
-
-fn wait_for_bgsave(client: &mut Client) {
-    wait_until("the background save to end", || field(client, "persistence", "rdb_bgsave_in_progress") == "0");
-}
-
 fn bgsave(client: &mut Client) -> String {
     assert_eq!(client.run("BGSAVE"), Value::Simple("Background saving started".into()));
     wait_for_bgsave(client);
-    field(client, "persistence", "rdb_last_bgsave_status")
-}
-
-fn names(directory: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(directory).expect("a directory");
-    entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+    client.info("persistence", "rdb_last_bgsave_status")
 }
 
 /// The last lines of a log about saving, without what is each process's own.
@@ -224,7 +202,7 @@ fn service_returns_by_itself_when_space_does() {
     assert_eq!(names(&disk.path), ["hog"]);
     std::fs::remove_file(disk.path.join("hog")).expect("the hog");
     wait_until("writes", || client.run("SET a b") == Value::ok());
-    assert_eq!(field(&mut client, "persistence", "rdb_last_bgsave_status"), "ok");
+    assert_eq!(client.info("persistence", "rdb_last_bgsave_status"), "ok");
     assert_eq!(names(&disk.path), ["dump.rdb"]);
 }
 
@@ -274,7 +252,7 @@ fn memory_stays_bounded_when_the_disk_is_slow() {
             ok(&mut client, &format!("SET key:{key} {}", format!("{key:08}").repeat(VALUE_BYTES / 8)));
         }
         ok(&mut client, "CONFIG SET rdb-key-save-delay 1000 rdbcompression no");
-        let used = |client: &mut Client| field(client, "memory", "used_memory").parse::<usize>().expect("a number");
+        let used = |client: &mut Client| client.info("memory", "used_memory").parse::<usize>().expect("a number");
         let before = used(&mut client);
         assert_eq!(client.run("BGSAVE"), Value::Simple("Background saving started".into()));
         let (stop, mut most, mut slowest) = (AtomicBool::new(false), 0, Duration::ZERO);
@@ -307,7 +285,7 @@ fn memory_stays_bounded_when_the_disk_is_slow() {
                 assert_eq!(client.run("STRLEN key:1"), Value::Integer(VALUE_BYTES as i64));
                 slowest = slowest.max(began.elapsed());
                 most = most.max(used(&mut client));
-                if field(&mut client, "persistence", "rdb_bgsave_in_progress") == "0" {
+                if client.info("persistence", "rdb_bgsave_in_progress") == "0" {
                     break;
                 }
                 std::thread::sleep(Duration::from_millis(5));
@@ -320,7 +298,7 @@ fn memory_stays_bounded_when_the_disk_is_slow() {
         assert!(extra < 0.10, "{before} bytes before, {most} at most: {:.1} % more", 100.0 * extra);
         assert!(rounds > 2, "writers got on, if slowly");
         assert!(slowest < Duration::from_secs(1), "readers do not wait: {slowest:?}");
-        assert_eq!(field(&mut client, "persistence", "rdb_last_bgsave_status"), "ok");
+        assert_eq!(client.info("persistence", "rdb_last_bgsave_status"), "ok");
         let checked = Command::new("redis-check-rdb").arg(server.dir.path().join("dump.rdb")).output().expect("redis-check-rdb");
         let text = String::from_utf8_lossy(&checked.stdout);
         assert!(checked.status.success() && text.contains(&format!("[info] {KEYS} keys read")), "{text}");
@@ -339,7 +317,7 @@ fn a_crash_in_the_midst_of_a_save_leaves_the_old_file() {
         ok(&mut client, "DEBUG POPULATE 5000 more");
         ok(&mut client, "CONFIG SET rdb-key-save-delay 2000");
         assert_eq!(client.run("BGSAVE"), Value::Simple("Background saving started".into()));
-        wait_until("some keys", || field(&mut client, "persistence", "current_save_keys_processed") != "0");
+        wait_until("some keys", || client.info("persistence", "current_save_keys_processed") != "0");
         server.kill();
         assert!(std::fs::read(&file).expect("a file") == old, "the old file is as it was");
     }

@@ -18,16 +18,14 @@
 //! wait 30            lets 30 ms pass
 //! ```
 
+mod generated;
 mod harness;
-#[path = "differential/step.rs"]
-#[allow(dead_code, reason = "scripts need the rules of comparison, not the steps")]
-mod step;
 
+use generated::Check;
 use harness::{Client, Server, Value, words};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
-use step::Check;
 
 /// How long a command may take to be seen waiting.
 const UNTIL_BLOCKED: Duration = Duration::from_secs(3);

@@ -284,6 +284,10 @@ impl<'s> Exec<'s> {
             _ => None,
         };
         let access = self.shard.fresh_access(self.now);
+        let is_own_time = match expiry {
+            Expiry::Keep => self.expires_here(key),
+            Expiry::Clear | Expiry::At(_) => self.client != ClientId::PRIMARY,
+        };
         let expired = self.live(key).is_none() && self.shard.notifies(NotifyFlags::NEW);
         if expired {
             self.event(NotifyFlags::NEW, "new", key);
@@ -291,6 +295,7 @@ impl<'s> Exec<'s> {
         if let Some(old) = self.shard.dbs[self.db].set(key, value, expiry, access) {
             self.shard.trash.discard(old);
         }
+        self.note_time(key, is_own_time);
         self.filled(key, awaited);
     }
 
@@ -307,6 +312,7 @@ impl<'s> Exec<'s> {
         if let Some(old) = self.shard.dbs[self.db].put(key, entry) {
             self.shard.trash.discard(old);
         }
+        self.note_time(key, self.client != ClientId::PRIMARY);
         self.filled(key, awaited);
     }
 
@@ -357,7 +363,26 @@ impl<'s> Exec<'s> {
 
     /// Sets or removes the expiry; false when there is no such key.
     pub fn set_expiry(&mut self, key: &Key<'_>, expiry: Option<i64>) -> bool {
-        self.live(key).is_some() && self.shard.dbs[self.db].set_expiry(key, expiry)
+        let is_there = self.live(key).is_some();
+        if is_there {
+            self.shard.dbs[self.db].set_expiry(key, expiry);
+            self.note_time(key, self.client != ClientId::PRIMARY);
+        }
+        is_there
+    }
+
+    fn expires_here(&self, key: &Key<'_>) -> bool {
+        self.settings().replica == Replica::Writable && self.shard.dbs[self.db].find(key).is_some_and(Entry::expires_here)
+    }
+
+    /// Whose the time of a key is that was just set: on a writable replica the node removes what its own clients have timed.
+    #[inline]
+    fn note_time(&mut self, key: &Key<'_>, is_own: bool) {
+        if self.settings().replica == Replica::Writable
+            && let Some(entry) = self.shard.dbs[self.db].find(key)
+        {
+            entry.set_expires_here(is_own);
+        }
     }
 
     /// Whether a key given this time is to be removed at once. Not while the data set is loaded: what follows may still need it.

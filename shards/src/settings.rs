@@ -25,7 +25,8 @@ pub struct Settings {
     /// The data set is being loaded: nothing expires, and a time that has passed is kept as any other.
     pub loading: bool,
     /// The data is another node's: nothing expires here, keys whose time is up are only not shown, until the primary says that they
-    /// are gone. See also [`ClientId::PRIMARY`](crate::keyspace::ClientId::PRIMARY).
+    /// are gone; but for what a writable replica's own clients have timed. See also
+    /// [`ClientId::PRIMARY`](crate::keyspace::ClientId::PRIMARY).
     pub replica: Replica,
     pub sanitize_dump_payload: bool,
     /// Values are always freed in slices; these only choose between DEL and UNLINK as what followers and the log are told.
@@ -71,7 +72,7 @@ pub enum Replica {
     No,
     /// Only the primary changes anything.
     ReadOnly,
-    /// Clients may write too (`replica-read-only no`).
+    /// Clients may write too (`replica-read-only no`), and what they give a time expires here.
     Writable,
 }
 

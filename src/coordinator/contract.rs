@@ -69,6 +69,7 @@ pub struct Snapshot {
     pub key_delay_us: i32,
     /// The cores' records; each core's last piece says so.
     pub pieces: Receiver<Piece>,
+    /// Cores that write any.
     pub cores: usize,
     /// Keys, and keys that expire, of each database at the cut.
     pub databases: Vec<(u64, u64)>,

@@ -78,14 +78,14 @@ impl Coordinator {
     pub(super) fn save(&mut self, disk: &mut impl FileLayer, snapshot: Snapshot) {
         let result = match snapshot.saving {
             Saving::Rewrite { first_kept } => self.write_base(disk, &snapshot, first_kept),
-            Saving::Replicas { streamed: true } => self.stream(&snapshot),
+            Saving::Replicas { streamed: true, .. } => self.stream(&snapshot),
             _ => self.write_rdb(disk, &snapshot),
         };
         // From here on the cores find nobody who takes their pieces, and give their cuts up.
         let Snapshot { saving, changes, pieces, path, .. } = snapshot;
         drop(pieces);
         match saving {
-            Saving::Replicas { streamed } => self.settle_for_replicas(streamed, path, changes, &result),
+            Saving::Replicas { streamed, .. } => self.settle_for_replicas(streamed, path, changes, &result),
             Saving::Rewrite { .. } => self.settle_rewrite(disk, &result),
             _ => self.settle(saving, changes, &result),
         }

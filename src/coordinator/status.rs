@@ -5,6 +5,7 @@
 
 use super::contract::{Asker, Piece};
 use crate::persistence::spanning::SegmentSeq;
+use crate::replication::primary::request::Contents;
 use crossbeam_channel::Sender;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -72,7 +73,7 @@ pub enum Saving {
     /// BGSAVE, or a save point.
     Background,
     /// For replicas; `streamed`: to them, instead of to the file.
-    Replicas { streamed: bool },
+    Replicas { streamed: bool, contents: Contents },
     /// The node ends after it.
     Shutdown,
     /// The base of the append-only file; segments before this one are in it.

@@ -272,8 +272,8 @@ impl Engine {
             }));
             self.begin_for_nobody(self.whole_shards(), block);
         }
-        if let Some(target) = snapshot {
-            let saving = Saving::Replicas { streamed: target == Target::Sockets };
+        if let Some((target, contents)) = snapshot {
+            let saving = Saving::Replicas { streamed: target == Target::Sockets, contents };
             if persistence.begin_save(saving, self.core.now / 1000) {
                 log::notice(match target {
                     Target::Sockets => "Background RDB transfer started",
@@ -341,7 +341,9 @@ pub(super) fn cut(core: &mut Core, shards: &mut [Box<Shard>], saving: Saving) ->
     let compression = if core.config.rdbcompression { Compression::Lzf } else { Compression::None };
     let form = CutForm { compression, policy: shards[0].settings.maxmemory_policy, now: core.now };
     let mut databases = vec![(0, 0); shards[0].dbs.len()];
-    for shard in shards.iter_mut() {
+    let without_data = matches!(saving, Saving::Replicas { contents, .. } if contents.without_data);
+    let cores = if without_data { 0 } else { shards.len() };
+    for shard in &mut shards[..cores] {
         for (sum, db) in databases.iter_mut().zip(&shard.dbs) {
             *sum = (sum.0 + db.len() as u64, sum.1 + db.volatile() as u64);
         }
@@ -351,7 +353,7 @@ pub(super) fn cut(core: &mut Core, shards: &mut [Box<Shard>], saving: Saving) ->
     let most = (memory::used() as usize / WAITING_PART / shards.len()).max(WAITING_BYTES_MIN);
     persistence.waiting_bytes_max.store(most, Ordering::Relaxed);
     persistence.queued_bytes.store(0, Ordering::Relaxed);
-    persistence.cutting_shards.store(shards.len(), Ordering::Release);
+    persistence.cutting_shards.store(cores, Ordering::Release);
     {
         let mut rdb = persistence.rdb();
         rdb.pieces = Some(sender);
@@ -370,7 +372,6 @@ pub(super) fn cut(core: &mut Core, shards: &mut [Box<Shard>], saving: Saving) ->
     // From its root on: the process's directory may be another one when the file is whole.
     let path = core.config.dir.resolve(core.config.dbfilename.path());
     let changes = core.node.changes();
-    let cores = shards.len();
     let key_delay_us = core.config.rdb_key_save_delay;
     let snapshot = Snapshot { saving, path, compression, key_delay_us, pieces, cores, databases, changes, standing };
     // If the coordinator is gone the node is ending: the cores find the queue without its other end.

@@ -38,6 +38,8 @@ pub(super) struct Following {
     /// The connection, with the number that tells it from earlier ones.
     outbox: Option<Outbox>,
     connections: u64,
+    /// The data set of the start is being loaded, and the machine does not know yet whom the configuration has it follow.
+    pub is_starting: bool,
     transfer: Transfer,
     /// Data sets that were given up while they were being loaded.
     loads_given_up: usize,
@@ -94,6 +96,7 @@ impl Peers {
 
     /// The data set is here, at the start.
     pub(super) fn started(&mut self, stored: Option<Standing>) {
+        self.following.is_starting = false;
         let now = clock::wall_ms();
         match self.config.replicaof.clone() {
             Some(PrimaryAddress { host, port }) => {
@@ -477,6 +480,10 @@ impl Peers {
 }
 
 impl Following {
+    pub fn new(is_starting: bool) -> Following {
+        Following { is_starting, ..Following::default() }
+    }
+
     pub fn outbox(&self) -> Option<&Outbox> {
         self.outbox.as_ref()
     }

@@ -145,6 +145,7 @@ impl Peers {
         let ids = Box::new(move || first.take().unwrap_or_else(new_id));
         let primary = Primary::new(replicas::directives(&config), ids, clock::wall_ms());
         let link = Link::new(following::directives(&node));
+        let following = Following::new(node.replication.is_replica());
         Rc::new_cyclic(|own| {
             RefCell::new(Peers {
                 node,
@@ -156,7 +157,7 @@ impl Peers {
                 fed: Vec::new(),
                 selected: None,
                 replicas: Replicas::default(),
-                following: Following::default(),
+                following,
             })
         })
     }
@@ -205,6 +206,9 @@ impl Peers {
     }
 
     fn publish(&self) {
+        if self.following.is_starting {
+            return;
+        }
         let outboxes = self.replicas.outboxes().chain(self.following.outbox());
         let connections = outboxes.map(|outbox| outbox.about.clone()).collect();
         self.node.replication.publish(&self.machine, connections, &self.node.current_config(), clock::wall_ms());

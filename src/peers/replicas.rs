@@ -66,8 +66,8 @@ impl Peers {
                     outbox.shut_down();
                 }
             }
-            Output::BeginSnapshot { target, .. } => {
-                self.node.replication.wish(|wishes| wishes.snapshot = Some(target));
+            Output::BeginSnapshot { target, contents } => {
+                self.node.replication.wish(|wishes| wishes.snapshot = Some((target, contents)));
                 self.to_cores.wake(0);
             }
             Output::GiveUpSnapshot => self.give_up_snapshot(),

@@ -9,6 +9,7 @@ use crate::replication::link::facts::TransferFacts;
 use crate::replication::link::{Address, Link};
 use crate::replication::node::Node;
 use crate::replication::primary::facts::ReplicaFacts;
+use crate::replication::primary::request::Contents;
 use crate::replication::primary::{Counts, Target};
 use crossbeam_channel::Receiver;
 use kvshard::settings::Replica;
@@ -49,7 +50,7 @@ pub struct Replication {
 pub struct Wishes {
     pub mode: Option<Mode>,
     /// For replicas: it begins as soon as no other is under way.
-    pub snapshot: Option<Target>,
+    pub snapshot: Option<(Target, Contents)>,
 }
 
 /// What the shards have to know of the node's part.
@@ -109,10 +110,10 @@ pub struct Upstream {
 
 impl Upstream {
     /// One that nobody has connected to yet.
-    fn to_be(host: &str, port: u16) -> Upstream {
+    fn to_be(PrimaryAddress { host, port }: &PrimaryAddress) -> Upstream {
         Upstream {
-            host: host.to_owned(),
-            port,
+            host: host.clone(),
+            port: *port,
             is_up: false,
             state: "connect",
             role_offset: -1,
@@ -171,7 +172,7 @@ impl Replication {
             counts: Counts::default(),
             replicas: Vec::new(),
             backlog: None,
-            upstream: None,
+            upstream: config.replicaof.as_ref().map(Upstream::to_be),
             connections: Vec::new(),
             failover: NO_FAILOVER,
         };
@@ -242,8 +243,7 @@ impl Replication {
     /// REPLICAOF was accepted in a transaction, which does not wait until it is done; what follows in it sees it all the same.
     pub fn announce(&self, upstream: Option<&PrimaryAddress>) {
         let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
-        let upstream = upstream.map(|PrimaryAddress { host, port }| Upstream::to_be(host, *port));
-        *facts = Arc::new(Facts { upstream, ..(**facts).clone() });
+        *facts = Arc::new(Facts { upstream: upstream.map(Upstream::to_be), ..(**facts).clone() });
     }
 
     /// `master_repl_offset`.

@@ -100,12 +100,11 @@ impl SegmentEncoder {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::spanning::OperationId;
-    use super::*;
+pub mod testing {
+    use super::Effects;
 
     /// Groups of (database, command in words).
-    fn groups(groups: &[&[(usize, &str)]]) -> Effects {
+    pub fn groups(groups: &[&[(usize, &str)]]) -> Effects {
         let mut effects = Effects::default();
         for group in groups {
             effects.begin();
@@ -117,6 +116,13 @@ mod tests {
         }
         effects
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::spanning::OperationId;
+    use super::testing::groups;
+    use super::*;
 
     /// Commands in words; annotations as they are.
     fn words(text: &[u8]) -> Vec<String> {

@@ -76,20 +76,7 @@ impl Encoded {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Groups of (database, command in words).
-    fn effects(groups: &[&[(usize, &str)]]) -> Effects {
-        let mut effects = Effects::default();
-        for group in groups {
-            effects.begin();
-            for (db, text) in *group {
-                let words: Vec<&[u8]> = text.split(' ').map(str::as_bytes).collect();
-                effects.push(*db, None, words.into_iter());
-            }
-            effects.end();
-        }
-        effects
-    }
+    use crate::persistence::segment::testing::groups;
 
     fn words(stream: &[u8]) -> String {
         let text = String::from_utf8_lossy(stream);
@@ -100,10 +87,10 @@ mod tests {
     #[test]
     fn databases_are_selected_where_they_change() {
         let (mut stream, mut selected) = (Vec::new(), None);
-        let mut first = Encoded::groups(&effects(&[&[(0, "SET a 1")], &[(3, "SET b 2"), (3, "DEL c")]])).unwrap();
-        first.append(&Encoded::groups(&effects(&[&[(3, "SET d 3")]])).unwrap());
+        let mut first = Encoded::groups(&groups(&[&[(0, "SET a 1")], &[(3, "SET b 2"), (3, "DEL c")]])).unwrap();
+        first.append(&Encoded::groups(&groups(&[&[(3, "SET d 3")]])).unwrap());
         first.write_to(&mut selected, &mut stream);
-        Encoded::groups(&effects(&[&[(3, "SET e 4")]])).unwrap().write_to(&mut selected, &mut stream);
+        Encoded::groups(&groups(&[&[(3, "SET e 4")]])).unwrap().write_to(&mut selected, &mut stream);
         let expected = "SELECT 0 SET a 1 MULTI SELECT 3 SET b 2 DEL c EXEC SET d 3 SET e 4 ";
         assert_eq!(words(&stream).replace("SELECT 3 MULTI SET b", "MULTI SELECT 3 SET b"), expected);
         assert_eq!(selected, Some(3));
@@ -112,7 +99,7 @@ mod tests {
     #[test]
     fn an_operation_is_one_block() {
         let (mut stream, mut selected) = (Vec::new(), Some(0));
-        let parts = effects(&[&[(0, "SET a 1")], &[(0, "SET b 2")]]);
+        let parts = groups(&[&[(0, "SET a 1")], &[(0, "SET b 2")]]);
         Encoded::whole(&parts).unwrap().write_to(&mut selected, &mut stream);
         assert_eq!(words(&stream), "MULTI SET a 1 SET b 2 EXEC ");
         assert!(Encoded::whole(&Effects::default()).is_none());

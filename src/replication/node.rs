@@ -256,23 +256,38 @@ pub(super) mod testing {
     use super::*;
     use crate::replication::history::ReplId;
     use crate::replication::primary::request::About;
-    use crate::replication::primary::{Config, ReplicaId};
+    use crate::replication::primary::{Config, NewId, ReplicaId};
 
-    pub fn node() -> Node {
+    /// Ids whose digits say which one they are.
+    pub fn counted_ids() -> NewId {
         let mut count = 0;
-        let new_id = Box::new(move || {
+        Box::new(move || {
             count += 1;
             ReplId::from_random([count; 20])
-        });
+        })
+    }
+
+    /// The primary's.
+    pub fn address() -> Address {
+        Address { host: "10.0.0.1".to_owned(), port: 6379 }
+    }
+
+    pub fn about(port: u16) -> About {
+        About { port, peer_ip: "10.0.0.9".to_owned(), eof: true, psync2: true, ..About::default() }
+    }
+
+    pub fn psync(id: &str, offset: i64) -> Request {
+        Request::Psync { id: id.as_bytes().to_vec(), offset, failover: false }
+    }
+
+    pub fn node() -> Node {
         let config = Config { repl_diskless_sync_delay_s: 0, ..Config::default() };
-        Node::new(Primary::new(config, new_id, 0), Link::new(link::Config::default()))
+        Node::new(Primary::new(config, counted_ids(), 0), Link::new(link::Config::default()))
     }
 
     pub fn attach(node: &mut Node, replica: u64, offset: i64, out: &mut Vec<Output>) {
-        let id = node.primary().history().id().as_str().as_bytes().to_vec();
-        let about = About { port: 7001, peer_ip: "10.0.0.9".to_owned(), eof: true, psync2: true, ..About::default() };
-        let request = Request::Psync { id, offset, failover: false };
-        node.step_replicas(0, primary::Input::Sync { replica: ReplicaId(replica), about, request }, out);
+        let request = psync(node.primary().history().id().as_str(), offset);
+        node.step_replicas(0, primary::Input::Sync { replica: ReplicaId(replica), about: about(7001), request }, out);
     }
 
     pub fn receive(node: &mut Node, text: &str, out: &mut Vec<Output>) {
@@ -301,15 +316,11 @@ pub(super) mod testing {
 
 #[cfg(test)]
 mod tests {
-    use super::testing::{attach, lines, node, receive, sent};
+    use super::testing::{address, attach, lines, node, receive, sent};
     use super::*;
     use crate::replication::history::ReplId;
     use crate::replication::primary::ReplicaId;
     use crate::replication::primary::request::About;
-
-    fn address() -> Address {
-        Address { host: "10.0.0.1".to_owned(), port: 6379 }
-    }
 
     /// A replica that stands at 100 of its primary's history.
     fn replica(out: &mut Vec<Output>) -> Node {

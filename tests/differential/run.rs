@@ -3,9 +3,8 @@
 //! A difference does not end a run: it is noted, both servers are emptied, and the run goes on, so that one run shows several
 //! faults. It fails at its end with all of them.
 
-use crate::generate::{Gen, command};
+use crate::generated::{Check, Gen, Group, Step, command, leaves, shape, show, weighted};
 use crate::harness::{Client, Server, Value, seed, setting};
-use crate::step::{Check, Step, leaves, shape, show};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -21,9 +20,6 @@ pub struct Plan {
     /// Also compare keyspace events.
     pub events: bool,
 }
-
-/// A generator of commands.
-pub type Group = fn(&mut Gen) -> Step;
 
 /// Thresholds low enough that every encoding occurs; half of the runs use them.
 const LOW_THRESHOLDS: &[&str] = &[
@@ -187,17 +183,7 @@ impl Pair {
     }
 
     fn generate(&mut self, g: &mut Gen) -> Step {
-        let total: usize = self.plan.groups.iter().map(|(weight, _)| weight).sum();
-        let mut at = g.below(total);
-        let mut group = self.plan.groups[0].1;
-        for (weight, candidate) in self.plan.groups {
-            group = *candidate;
-            if at < *weight {
-                break;
-            }
-            at -= weight;
-        }
-        let mut step = group(g);
+        let mut step = weighted(self.plan.groups, g);
         if g.chance(4) {
             g.spoil(&mut step);
         }

@@ -1,6 +1,6 @@
 //! A blocking client: requests out, replies in, and raw bytes both ways for what a client should not send.
 
-use super::{PATIENCE, Value, words};
+use super::{PATIENCE, Value, wait_until, words};
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -27,6 +27,16 @@ pub fn encode<A: AsRef<[u8]>>(args: &[A]) -> Vec<u8> {
     out
 }
 
+/// Runs a request that is answered OK.
+#[track_caller]
+pub fn ok(client: &mut Client, line: &str) {
+    assert_eq!(client.run(line), Value::ok(), "{line}");
+}
+
+pub fn wait_for_bgsave(client: &mut Client) {
+    wait_until("the background save to end", || client.info("persistence", "rdb_bgsave_in_progress") == "0");
+}
+
 impl Client {
     pub fn connect(port: u16) -> std::io::Result<Client> {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
@@ -47,6 +57,19 @@ impl Client {
     #[track_caller]
     pub fn run(&mut self, line: &str) -> Value {
         self.command(&words(line))
+    }
+
+    /// A field of a section of INFO, if it is there.
+    #[track_caller]
+    pub fn find_info(&mut self, section: &str, field: &str) -> Option<String> {
+        let text = self.run(&format!("INFO {section}")).text();
+        text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).map(str::to_owned)
+    }
+
+    /// A field that is there.
+    #[track_caller]
+    pub fn info(&mut self, section: &str, field: &str) -> String {
+        self.find_info(section, field).unwrap_or_else(|| panic!("no {field} in INFO {section}"))
     }
 
     /// Sends all requests in one write, then reads all replies.

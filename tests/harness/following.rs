@@ -3,6 +3,11 @@
 use super::{Client, Program, Server, Value, wait_until};
 use std::collections::BTreeMap;
 
+pub const ONE: Program = Program::Kvcore { cores: 1 };
+pub const TWO: Program = Program::Kvcore { cores: 2 };
+pub const THREE: Program = Program::Kvcore { cores: 3 };
+pub const REDIS: Program = Program::Redis;
+
 /// What every server of a replication test is started with.
 pub const FOLLOWING: &[&str] = &["--enable-debug-command", "yes", "--repl-diskless-sync-delay", "0"];
 
@@ -61,9 +66,7 @@ impl Server {
 /// A field of INFO; empty if there is none.
 #[track_caller]
 pub fn field_of(client: &mut Client, field: &str) -> String {
-    let text = client.run("INFO all").text();
-    let mut lines = text.lines();
-    lines.find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap_or_default().to_owned()
+    client.find_info("all", field).unwrap_or_default()
 }
 
 /// Waits until the replicas have done all that the primary has. Nobody may write meanwhile.
@@ -147,16 +150,22 @@ pub fn check_expiries(primary: &Server, replica: &Server) {
     assert!(wrong.is_empty(), "{:?} does not have what {:?} has:\n{}", replica.program, primary.program, wrong.join("\n"));
 }
 
-/// Takes the expiry of every key away and waits until what had expired is gone, so that a digest stays what it is.
+/// Takes the expiry of every key away.
 #[track_caller]
-pub fn keep_all(server: &Server) {
-    let mut client = server.client();
+pub fn persist_all(client: &mut Client) {
     for db in 0..16 {
         client.run(&format!("SELECT {db}"));
         for key in client.run("KEYS *").items() {
             client.command(&[&b"PERSIST"[..], key.bytes()]);
         }
     }
+}
+
+/// The same, and waits until what had expired is gone, so that a digest stays what it is.
+#[track_caller]
+pub fn keep_all(server: &Server) {
+    let mut client = server.client();
+    persist_all(&mut client);
     wait_until("what has expired is gone", || {
         let keyspace = client.run("INFO keyspace").text();
         keyspace.lines().filter(|line| line.starts_with("db")).all(|line| line.contains(",expires=0,"))

@@ -16,14 +16,15 @@ mod server;
 mod small_disk;
 mod value;
 
-pub use client::{Client, encode};
+pub use client::{Client, encode, ok, wait_for_bgsave};
 pub use data::{DBS, data, digests, fill};
 pub use proxy::Proxy;
 pub use random::Random;
-pub use server::{Program, Server, kvcore_path, make_directory};
+pub use server::{Program, Server, copied, kvcore_path, make_directory, names};
 pub use small_disk::SmallDisk;
 pub use value::Value;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long anything that should be immediate may take on a busy machine.
@@ -38,6 +39,15 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// Says to those who write beside a test that it has ended, also when it fails.
+pub struct Ends<'a>(pub &'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 /// A number from the environment, or its default.
 pub fn setting(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
@@ -46,10 +56,12 @@ pub fn setting(name: &str, default: u64) -> u64 {
     }
 }
 
-/// The seed of a randomised test: `KVCORE_SEED`, or a new one each run.
+/// The seed of a randomised test, which is printed: `KVCORE_SEED`, or a new one each run.
 pub fn seed() -> u64 {
     let fresh = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |now| now.as_nanos() as u64);
-    setting("KVCORE_SEED", fresh % 1_000_000_000)
+    let seed = setting("KVCORE_SEED", fresh % 1_000_000_000);
+    println!("KVCORE_SEED={seed}");
+    seed
 }
 
 /// The arguments of a request written as words separated by spaces; `"…"` groups, with `\xHH`, `\n`, `\r`, `\t`, `\"` and `\\` inside.

@@ -37,6 +37,25 @@ pub fn make_directory(path: &Path) {
     chown(path, Some(owner), None).expect("given to its owner");
 }
 
+/// The names in a directory, in order.
+pub fn names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).expect("a directory");
+    let mut names: Vec<_> = entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// A copy of a server's append-only directory, in a directory of its own.
+pub fn copied(dir: &Path) -> tempfile::TempDir {
+    let copy = tempfile::Builder::new().prefix("kvcore-test-").tempdir().expect("a temporary directory");
+    let (from, to) = (dir.join("appendonlydir"), copy.path().join("appendonlydir"));
+    std::fs::create_dir(&to).expect("a directory");
+    for name in names(&from) {
+        std::fs::copy(from.join(&name), to.join(&name)).expect("copied");
+    }
+    copy
+}
+
 #[derive(Clone, Copy, Default)]
 struct Start {
     /// It counts as started while it loads.

@@ -16,6 +16,7 @@ pub struct Session {
     pub shard: Shard,
     pub now: i64,
     pub db: usize,
+    pub client: ClientId,
     pub resp3: bool,
     /// What the last command that asked to wait waits for.
     awaited: Option<Awaited>,
@@ -30,7 +31,7 @@ impl Session {
     pub fn of_shards(shards: u16) -> Self {
         let mut shard = Shard::new(KeyHasher::new([1, 2, 3, 4], shards), 16, Settings::default(), 42);
         shard.effects.enabled = true;
-        Session { shard, now: 1_700_000_000_000, db: 0, resp3: false, awaited: None }
+        Session { shard, now: 1_700_000_000_000, db: 0, client: ClientId(1), resp3: false, awaited: None }
     }
 
     /// Runs a command line (words; double quotes with `\xHH`, `\n`, `\r`, `\\`, `\"` inside) and returns the reply with
@@ -49,7 +50,7 @@ impl Session {
             args,
             db: self.db,
             now: self.now,
-            client: ClientId(1),
+            client: self.client,
             resp3: self.resp3,
             may_block: true,
             no_touch: false,

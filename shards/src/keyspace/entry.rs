@@ -5,7 +5,8 @@
 //!  ├─ meta ─┼─ lengths ┼─ expiry? ┼─ value ─┼─ key ─┤      integer (8), object (16 bytes: a tagged pointer)
 //!  ├─ meta ─┼─ lengths ┼─ expiry? ┼─ key ─┼─ bytes ─┤      short string
 //!
-//!  meta      bits 0–3 kind, bit 4 has an expiry, bit 5 mark (see `cut`), bits 8–31 access clock (LRU seconds, or LFU minutes and counter)
+//!  meta      bits 0–3 kind, bit 4 has an expiry, bit 5 mark (see `cut`), bit 6 expires here (see `expire`),
+//!            bits 8–31 access clock (LRU seconds, or LFU minutes and counter)
 //!  lengths   short string: 16 bits key, 16 bits bytes; else 32 bits key
 //!  expiry    i64, milliseconds since 1970
 //! ```
@@ -37,6 +38,7 @@ enum Kind {
 
 const HAS_EXPIRY: u32 = 1 << 4;
 const MARK: u32 = 1 << 5;
+const EXPIRES_HERE: u32 = 1 << 6;
 const HEADER: usize = 8;
 const OBJECT: usize = 16;
 
@@ -222,6 +224,17 @@ impl Entry {
     #[inline]
     pub(super) fn set_mark(self, mark: bool) {
         self.set_meta(self.meta() & !MARK | if mark { MARK } else { 0 });
+    }
+
+    /// On a writable replica: the key's time is one of its own clients', so the replica removes it. Not kept by an entry made anew.
+    #[inline]
+    pub fn expires_here(self) -> bool {
+        self.meta() & EXPIRES_HERE != 0
+    }
+
+    #[inline]
+    pub fn set_expires_here(self, here: bool) {
+        self.set_meta(self.meta() & !EXPIRES_HERE | if here { EXPIRES_HERE } else { 0 });
     }
 
     /// 24 bits: LRU clock in seconds, or LFU minutes (16) and counter (8).

@@ -9,6 +9,9 @@
 //! Knows no clock: work is bounded by entries, and the caller repeats a cycle that says it has more to do as long as its
 //! time slice lasts. A volatile entry costs a touch of its memory; the others are told by a bit of their word and cost a
 //! small part of that.
+//!
+//! A replica leaves its primary's keys alone. A writable one removes those that its own clients have given a time, which nobody else
+//! knows of; their entries say so.
 
 use super::entry::Entry;
 use crate::settings::Replica;
@@ -73,7 +76,7 @@ impl Shard {
     /// Removes expired keys of all databases within `budget`, beginning where the last call ended.
     pub fn expire_cycle(&mut self, now: i64, budget: CycleBudget) -> CycleReport {
         let mut report = CycleReport::default();
-        if !self.settings.active_expire || self.settings.loading || self.settings.replica != Replica::No {
+        if !self.settings.active_expire || self.settings.loading || self.settings.replica == Replica::ReadOnly {
             return report;
         }
         let effort = self.settings.active_expire_effort.clamp(1, EFFORT_MAX);
@@ -105,10 +108,14 @@ impl Shard {
     /// removes those whose time is up.
     fn expire_step(&mut self, db: usize, now: i64, wanted: usize) -> Step {
         let mut step = Step::default();
+        let only_own = self.settings.replica != Replica::No;
         let mut expired: Vec<Entry> = Vec::new();
         let mut key = Vec::new();
         while step.cost() < wanted && self.dbs[db].volatile() > 0 {
             let next = self.dbs[db].scan_volatile(self.dbs[db].expire_cursor, SCAN_WORDS, &mut |entry| {
+                if only_own && !entry.expires_here() {
+                    return;
+                }
                 step.looked_at += 1;
                 match entry.expiry() {
                     Some(at_ms) if now > at_ms => expired.push(entry),
@@ -152,7 +159,8 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keyspace::{Expiry, KeyHasher, NewValue};
+    use crate::family::testing::Session;
+    use crate::keyspace::{ClientId, Expiry, KeyHasher, NewValue};
     use crate::settings::Settings;
 
     fn shard(dbs: usize) -> Shard {
@@ -234,6 +242,30 @@ mod tests {
             sum += share;
         }
         assert!(worst < 0.1 && sum / 500.0 < 0.04, "worst {worst}, mean {}", sum / 500.0);
+    }
+
+    #[test]
+    fn a_writable_replica_removes_what_its_own_clients_have_timed() {
+        let mut session = Session::new();
+        session.shard.settings.replica = Replica::Writable;
+        let mut run = |client, lines: &[&str]| {
+            session.client = client;
+            lines.iter().for_each(|line| assert!(!session.run(line).starts_with('-'), "{line}"));
+        };
+        let (own, primary) = (ClientId(1), ClientId::PRIMARY);
+        run(primary, &["SET theirs 1 PX 10", "SET counted 1 PX 10", "SET timed 1", "SET taken 1 PX 10"]);
+        run(own, &["SET given-back 1 PX 10", "SET mine 1 PX 10", "APPEND mine text", "INCR counted", "PEXPIRE timed 10"]);
+        run(own, &["RENAME taken renamed", "COPY theirs copied", "SET persists 1 PX 10", "PERSIST persists"]);
+        run(primary, &["SET given-back 2 PX 10", "APPEND timed 2"]);
+        let (shard, later) = (&mut session.shard, session.now + 11);
+        shard.settings.replica = Replica::ReadOnly;
+        assert_eq!(shard.expire_cycle(later, CycleBudget::of_effort(1)), CycleReport::default());
+        shard.settings.replica = Replica::Writable;
+        assert_eq!(shard.expire_cycle(later, CycleBudget::of_effort(1)).expired, 4);
+        let mut left = Vec::new();
+        shard.dbs[0].for_each(|key, _, _| left.push(String::from_utf8_lossy(key).into_owned()));
+        left.sort();
+        assert_eq!(left, ["counted", "given-back", "persists", "theirs"]);
     }
 
     #[test]

@@ -238,7 +238,7 @@ pub fn replication(f: &Figures, text: &mut String) {
     let (replication, facts) = (&f.node.replication, f.node.replication.facts());
     text.push_str("# Replication\r\n");
     lines!(text,
-        "role" => if replication.is_replica() || facts.upstream.is_some() { "slave" } else { "master" },
+        "role" => if facts.upstream.is_some() { "slave" } else { "master" },
     );
     facts.upstream.iter().for_each(|upstream| following(f, upstream, text));
     lines!(text,

@@ -4,6 +4,7 @@ use super::stream::Kind;
 use super::*;
 use crate::protocol::Args;
 use crate::replication::history::ReplId;
+use crate::replication::node::testing::address;
 
 struct Script {
     link: Link,
@@ -13,10 +14,6 @@ struct Script {
 
 fn id(byte: u8) -> ReplId {
     ReplId::from_random([byte; 20])
-}
-
-fn address() -> Address {
-    Address { host: "10.0.0.1".to_owned(), port: 6379 }
 }
 
 fn standing(byte: u8, offset: u64) -> Option<Standing> {

@@ -7,6 +7,7 @@
 
 mod host;
 mod hostile;
+mod talk;
 
 use super::history::{Offset, ReplId};
 use super::node::Output;

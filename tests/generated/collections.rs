@@ -1,7 +1,7 @@
 //! Generators: lists, hashes, sets.
 
-use crate::generate::{Gen, Kind, command, join};
-use crate::step::{Check, Step};
+use super::generate::{Gen, Kind, command, join};
+use super::step::{Check, Step};
 
 /// A timeout that ends soon: commands that would wait are generated, but nobody will serve them.
 const SOON: &str = "0.01";

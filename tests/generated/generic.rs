@@ -1,8 +1,8 @@
 //! Generators: commands on keys of any type, and on the connection and the server.
 
-use crate::collections::scan_options;
-use crate::generate::{Gen, KINDS, Kind, command, join};
-use crate::step::{Check, Step};
+use super::collections::scan_options;
+use super::generate::{Gen, KINDS, Kind, command, join};
+use super::step::{Check, Step};
 
 /// Two servers get a command that many milliseconds apart at most, hopefully.
 const CLOCKS_APART_MS: i64 = 2500;

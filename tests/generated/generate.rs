@@ -2,8 +2,8 @@
 //!
 //! Half of the keys share a hash tag, so that with several cores both happen: all keys of a command on one shard, and not.
 
+use super::step::{Check, Step};
 use crate::harness::Random;
-use crate::step::{Check, Step};
 
 /// The types a key can be meant for. A few commands get a key of another type on purpose.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,7 +74,7 @@ impl Argument for i64 {
 /// A command's arguments from expressions of any argument type.
 macro_rules! command {
     ($($argument:expr),* $(,)?) => {
-        Vec::<Vec<u8>>::from([$($crate::generate::Argument::bytes($argument)),*])
+        Vec::<Vec<u8>>::from([$($crate::generated::Argument::bytes($argument)),*])
     };
 }
 pub(crate) use command;

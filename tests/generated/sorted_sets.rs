@@ -1,8 +1,8 @@
 //! Generators: sorted sets and geo.
 
-use crate::collections::scan_options;
-use crate::generate::{Gen, Kind, command, join};
-use crate::step::{Check, Step};
+use super::collections::scan_options;
+use super::generate::{Gen, Kind, command, join};
+use super::step::{Check, Step};
 
 fn score_bound(g: &mut Gen) -> String {
     match g.below(12) {

@@ -1,7 +1,7 @@
 //! Generators: strings, bitmaps, HyperLogLogs.
 
-use crate::generate::{Gen, Kind, command, join};
-use crate::step::{Check, Step};
+use super::generate::{Gen, Kind, command, join};
+use super::step::{Check, Step};
 
 pub fn string(g: &mut Gen) -> Step {
     let key = g.key(Kind::Text);
