@@ -14,6 +14,7 @@ use kvshard::{Args, Error, Reply};
 use registry::Registered;
 use std::any::Any;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 pub type NodeHandler = fn(&mut Call<'_>, &mut Reply<'_>) -> Result<Action, Error>;
 pub type NodeCommand = Command<NodeHandler>;
@@ -51,6 +52,10 @@ pub enum Action {
     Exec,
     /// The reply comes later, from the coordinator.
     Await,
+    /// The replies to the connection's earlier commands are due first: then the command is looked at again.
+    NotYet,
+    /// The client is blocked until it is claimed, or its time is up; in milliseconds, 0: without an end.
+    Block { timeout_ms: i64, claimed: Arc<AtomicBool> },
     /// Forget watched keys on all shards; the reply is complete.
     Unwatch,
     /// The reply is complete; close when it is sent.

@@ -4,13 +4,15 @@
 use super::{Action, Call, NodeCommand};
 use crate::config::structures::PrimaryAddress;
 use crate::core::connection::Special;
-use crate::peers::contract::ToPeers;
+use crate::peers::contract::{ToPeers, Wait};
 use crate::replication::failover::Ask;
 use crate::replication::history::signed;
 use crate::replication::primary::request::{About, Answer, Request};
 use kvshard::command::{AclCategory, Arg, ArgFlags, ArgKind, Command};
 use kvshard::number::parse_i64;
-use kvshard::{Args, Error, Flags, Group, Reply, Route, Spec};
+use kvshard::{Error, Flags, Group, Reply, Route, Spec};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 pub static COMMANDS: &[&NodeCommand] = &[&REPLCONF, &PSYNC, &SYNC, &REPLICAOF, &SLAVEOF, &FAILOVER, &ROLE, &WAIT];
 
@@ -235,22 +237,32 @@ fn wait(c: &mut Call<'_>, r: &mut Reply<'_>) -> Result<Action, Error> {
              writable (which is not the default) writes to replicas are just local and are not propagated.",
         ));
     }
-    let number =
-        |args: Args<'_>, at: usize| parse_i64(args.at(at)).ok_or(Error::Text("ERR value is not an integer or out of range"));
-    let replicas = number(c.args, 1)?;
-    let timeout = parse_i64(c.args.at(2)).ok_or(Error::Text("ERR timeout is not an integer or out of range"))?;
-    if timeout < 0 {
-        return Err(Error::Text("ERR timeout is negative"));
-    }
-    let until_ms = if timeout == 0 { 0 } else { c.core.now.saturating_add(timeout) };
+    let replicas = parse_i64(c.args.at(1)).ok_or(Error::NotInteger)?;
+    let timeout_ms = timeout_ms(c.args.at(2))?;
     if c.in_exec {
         // A transaction cannot wait: it is told how things are.
         r.integer(c.core.node.replication.caught_up() as i64);
         return Ok(Action::Done);
     }
-    let asker = c.asker();
-    c.core.tell_peers(ToPeers::Wait { asker, replicas: replicas.max(0) as u64, until_ms });
-    Ok(Action::Await)
+    Ok(block(c, replicas.max(0) as u64, timeout_ms))
+}
+
+fn timeout_ms(word: &[u8]) -> Result<i64, Error> {
+    match parse_i64(word) {
+        None => Err(Error::Text("ERR timeout is not an integer or out of range")),
+        Some(..0) => Err(Error::Text("ERR timeout is negative")),
+        Some(timeout_ms) => Ok(timeout_ms),
+    }
+}
+
+/// The client waits for so many replicas to have what it has written. What it has asked of other cores before is to be done first.
+fn block(c: &mut Call<'_>, replicas: u64, timeout_ms: i64) -> Action {
+    if !c.client().reorder.is_empty() {
+        return Action::NotYet;
+    }
+    let (asker, claimed) = (c.asker(), Arc::new(AtomicBool::new(false)));
+    c.core.tell_peers(ToPeers::Wait(Wait { asker, claimed: claimed.clone(), replicas }));
+    Action::Block { timeout_ms, claimed }
 }
 
 pub static ROLE: NodeCommand = Command {

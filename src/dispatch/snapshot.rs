@@ -16,7 +16,6 @@ use crate::config::structures::SavePoint;
 use crate::coordinator::contract::{Order, Piece, QUEUED_BYTES_MAX, Snapshot, ToCore};
 use crate::coordinator::status::Saving;
 use crate::core::Core;
-use crate::core::connection::Stall;
 use crate::observe::{log, memory};
 use crate::peers::contract::ToPeers;
 use crate::peers::status::Mode;
@@ -200,14 +199,7 @@ impl Engine {
                         return any;
                     }
                 }
-                ToCore::Reply { to, reply } => {
-                    let current = self.core.connections.get_mut(to.index).filter(|c| c.generation == to.generation);
-                    if let Some(connection) = current {
-                        connection.stall = Stall::None;
-                        self.core.to_resume.push(to.index);
-                        self.append_reply(to.index, &reply);
-                    }
-                }
+                ToCore::Reply { to, reply } => self.answered_elsewhere(to, &reply),
             }
             any = true;
         }

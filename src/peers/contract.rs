@@ -12,8 +12,8 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::{Arc, OnceLock};
 
 /// What the executor is told. The order is that of the queue.
 pub enum ToPeers {
@@ -36,11 +36,11 @@ pub enum ToPeers {
         ask: Ask,
         asker: Option<Asker>,
     },
-    /// WAIT: answered when so many replicas have acknowledged what stands before it. `until_ms`: milliseconds since 1970; 0: no end.
-    Wait {
-        asker: Asker,
-        replicas: u64,
-        until_ms: i64,
+    Wait(Wait),
+    /// Whoever has claimed this client's wait has ended it. `answers`: the executor is to say how things are.
+    EndWait {
+        claimed: Arc<AtomicBool>,
+        answers: bool,
     },
     /// CLIENT KILL: these connections, by their numbers.
     Kill(Vec<u64>),
@@ -61,6 +61,14 @@ pub enum ToPeers {
     },
     /// The node ends.
     Exit,
+}
+
+/// WAIT: answered when so many replicas have acknowledged what stands before it.
+pub struct Wait {
+    pub asker: Asker,
+    /// Whoever sets it first answers the client.
+    pub claimed: Arc<AtomicBool>,
+    pub replicas: u64,
 }
 
 /// A snapshot on its way to replicas.

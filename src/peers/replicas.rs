@@ -2,9 +2,8 @@
 
 use super::Peers;
 use super::connection::{Outbox, Post};
-use super::contract::SnapshotStep;
+use super::contract::{SnapshotStep, Wait};
 use crate::config::Config;
-use crate::coordinator::contract::Asker;
 use crate::coordinator::status::Saving;
 use crate::observe::{clock, log};
 use crate::replication::history::{Offset, Standing};
@@ -13,27 +12,20 @@ use crate::replication::primary::{self, Close, Input, OtherSave, Output, Replica
 use crossbeam_channel::Sender;
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 #[derive(Default)]
 pub(super) struct Replicas {
     outboxes: HashMap<ReplicaId, Outbox>,
-    waits: Vec<Wait>,
+    /// Clients that wait for replicas, each with the place that they are to reach.
+    waits: Vec<(Wait, Offset)>,
     /// Of a snapshot that is streamed, not yet with the machine.
     pieces: VecDeque<Vec<u8>>,
     /// All of its pieces have come.
     is_whole: bool,
     /// A snapshot on disk.
     file: Option<File>,
-}
-
-/// A client that waits for replicas.
-struct Wait {
-    asker: Asker,
-    place: Offset,
-    replicas: u64,
-    /// Milliseconds since 1970; 0: no end.
-    until_ms: i64,
 }
 
 impl Replicas {
@@ -192,32 +184,47 @@ impl Peers {
 
     // ---- WAIT ----
 
-    pub(super) fn wait(&mut self, asker: Asker, replicas: u64, until_ms: i64) {
+    pub(super) fn wait(&mut self, wait: Wait) {
         self.stream_on();
-        let wait = Wait { asker, place: self.machine.offset(), replicas, until_ms };
-        if self.answered(&wait, clock::wall_ms()) {
+        let place = self.written();
+        if self.answered(&wait, place) {
             return;
         }
-        self.replicas.waits.push(wait);
+        self.replicas.waits.push((wait, place));
         self.machine.request_acks(clock::wall_ms(), &mut self.outputs);
         self.perform();
+        self.node.replication.publish_offset(&self.machine, self.written());
     }
 
-    /// Answers if there is an answer.
-    fn answered(&self, wait: &Wait, now: i64) -> bool {
-        let acked = self.machine.primary().acked_by(wait.place) as u64;
-        let is_over = wait.until_ms != 0 && now >= wait.until_ms;
-        if acked < wait.replicas && !is_over {
-            return false;
+    /// Answers if it is reached and nobody else has claimed the client.
+    fn answered(&self, wait: &Wait, place: Offset) -> bool {
+        let is_reached = self.machine.primary().acked_by(place) as u64 >= wait.replicas;
+        let answers = is_reached && !wait.claimed.swap(true, Ordering::AcqRel);
+        if answers {
+            self.say_how_far(wait, place);
         }
+        answers
+    }
+
+    fn say_how_far(&self, wait: &Wait, place: Offset) {
+        let acked = self.machine.primary().acked_by(place);
         self.answer(Some(wait.asker), format!(":{acked}\r\n").as_bytes());
-        true
     }
 
     pub(super) fn answer_waits(&mut self) {
         if !self.replicas.waits.is_empty() {
-            let (waits, now) = (std::mem::take(&mut self.replicas.waits), clock::wall_ms());
-            self.replicas.waits = waits.into_iter().filter(|wait| !self.answered(wait, now)).collect();
+            let mut waits = std::mem::take(&mut self.replicas.waits);
+            waits.retain(|(wait, place)| !self.answered(wait, *place));
+            self.replicas.waits = waits;
+        }
+    }
+
+    pub(super) fn end_wait(&mut self, claimed: &Arc<AtomicBool>, answers: bool) {
+        let at = self.replicas.waits.iter().position(|(wait, _)| Arc::ptr_eq(&wait.claimed, claimed));
+        if let Some((wait, place)) = at.map(|at| self.replicas.waits.swap_remove(at))
+            && answers
+        {
+            self.say_how_far(&wait, place);
         }
     }
 }

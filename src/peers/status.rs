@@ -45,6 +45,8 @@ pub struct Replication {
     pub pauses_writes: AtomicBool,
     /// `master_repl_offset`.
     offset: AtomicU64,
+    /// The end of what the shards have done in the stream.
+    written: AtomicU64,
     /// The same, with what the backlog has at that moment: first byte and length.
     place: Mutex<(i64, Option<(i64, u64)>)>,
     facts: Mutex<Arc<Facts>>,
@@ -181,6 +183,7 @@ impl Replication {
             is_served: AtomicBool::new(false),
             pauses_writes: AtomicBool::new(false),
             offset: AtomicU64::new(0),
+            written: AtomicU64::new(0),
             place: Mutex::new((0, None)),
             facts: Mutex::new(Arc::new(facts)),
             mailbox,
@@ -241,26 +244,27 @@ impl Replication {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Replicas have acknowledged everything so far: how many.
+    /// Replicas have acknowledged everything that was written: how many.
     pub fn caught_up(&self) -> usize {
-        let end = Offset(self.offset.load(Ordering::Relaxed));
+        let end = Offset(self.written.load(Ordering::Relaxed));
         self.facts().replicas.iter().filter(|replica| replica.is_online && replica.offset >= end).count()
     }
 
     // ---- told by the executor ----
 
-    pub fn publish(&self, machine: &Node, connections: Vec<Arc<PeerConnection>>, now: i64) {
-        self.publish_offset(machine);
+    pub fn publish(&self, machine: &Node, written: Offset, connections: Vec<Arc<PeerConnection>>, now: i64) {
+        self.publish_offset(machine, written);
         self.lacks_replicas.store(machine.primary().lacks_replicas(now), Ordering::Relaxed);
         self.is_served.store(true, Ordering::Relaxed);
         self.is_link_down.store(machine.is_replica() && !machine.link().is_up(), Ordering::Relaxed);
         *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Facts::of(machine, connections, now));
     }
 
-    pub fn publish_offset(&self, machine: &Node) {
+    pub fn publish_offset(&self, machine: &Node, written: Offset) {
         let backlog = machine.primary().backlog().map(|backlog| (backlog.first_byte(), backlog.len()));
         *self.place.lock().unwrap_or_else(PoisonError::into_inner) = (signed(machine.offset().0), backlog);
         self.offset.store(machine.offset().0, Ordering::Relaxed);
+        self.written.store(written.0, Ordering::Relaxed);
     }
 
     pub fn mode(&self) -> Mode {
