@@ -1,8 +1,8 @@
-//! Waiting for replicas: what WAIT counts, and how such clients are seen and let go.
+//! Waiting for other nodes and for disks: WAIT and WAITAOF, and how such clients are seen and let go.
 
 mod harness;
 
-use harness::following::field_of;
+use harness::following::{caught_up, field_of};
 use harness::{Client, PATIENCE, Program, Server, Value, encode, wait_until, words};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -126,5 +126,134 @@ fn wait_counts_what_was_asked_of_other_cores_before() {
             let replies = client.pipeline(&requests.map(|line| words(&line)));
             assert_eq!(replies, [Value::ok(), Value::Integer(0), Value::Null], "key:{number}");
         }
+    }
+}
+
+// ---- WAITAOF ----
+
+#[test]
+fn what_is_wrong_with_waitaof_is_said_as_by_redis() {
+    let server = Server::following(TWO, &[]);
+    let mut client = server.client();
+    let mut check = |line: &str, error: &str| assert_eq!(client.run(line), Value::Error(format!("ERR {error}")), "{line}");
+    check("WAITAOF 2 0 0", "value is out of range, value must between 0 and 1");
+    check("WAITAOF -1 0 0", "value is out of range, value must between 0 and 1");
+    check("WAITAOF x 0 0", "value is not an integer or out of range");
+    check("WAITAOF 0 -1 0", "value is out of range, must be positive");
+    check("WAITAOF 0 x 0", "value is out of range, must be positive");
+    check("WAITAOF 0 0 -1", "timeout is negative");
+    check("WAITAOF 0 0 x", "timeout is not an integer or out of range");
+    check("WAITAOF 1 0 0", "WAITAOF cannot be used when numlocal is set but appendonly is disabled.");
+    check("WAITAOF 0 0", "wrong number of arguments for 'waitaof' command");
+    assert_eq!(client.run("WAITAOF 0 0 0"), counts(0, 0));
+    assert_eq!(client.run("WAITAOF 0 1 20"), counts(0, 0));
+    client.run("REPLICAOF 127.0.0.1 1");
+    let replica = "WAITAOF cannot be used with replica instances. \
+                   Please also note that writes to replicas are just local and are not propagated.";
+    assert_eq!(client.run("WAITAOF 0 0 0"), Value::Error(format!("ERR {replica}")));
+}
+
+#[test]
+fn waitaof_waits_for_this_nodes_disk() {
+    for (program, policy) in [(ONE, "everysec"), (TWO, "everysec"), (ONE, "always"), (TWO, "always")] {
+        let server = Server::following(program, &["--appendonly", "yes", "--appendfsync", policy]);
+        let mut client = server.client();
+        for number in 0..3 {
+            let write = format!("MSET a{number} 1 b{number} 2 c{number} 3");
+            let replies = client.pipeline(&[write.as_str(), "WAITAOF 1 0 0", "WAITAOF 0 0 0"].map(words));
+            assert_eq!(format!("{replies:?}"), format!("{:?}", [Value::ok(), counts(1, 0), counts(1, 0)]), "{policy}");
+        }
+        assert_eq!(client.pipeline(&["MULTI", "WAITAOF 1 0 0", "EXEC"].map(words))[2], Value::Array(vec![counts(1, 0)]));
+        // Nothing syncs any more; until it does again.
+        client.run("CONFIG SET appendfsync no");
+        client.run("SET a 1");
+        assert_eq!(client.run("WAITAOF 1 0 50"), counts(0, 0));
+        let replies = client.pipeline(&["MULTI", "SET a 2", "WAITAOF 1 0 0", "EXEC"].map(words));
+        assert_eq!(replies[3], Value::Array(vec![Value::ok(), counts(0, 0)]));
+        let (mut waits, id) = waiting(&server, "WAITAOF 1 0 0");
+        assert_eq!(client.run(&format!("CLIENT UNBLOCK {id}")), Value::Integer(1));
+        assert_eq!(waits.reply(), counts(0, 0));
+        waits.send(&words("WAITAOF 1 0 0"));
+        assert_eq!(waits.message_within(MOMENT), None);
+        client.run("CONFIG SET appendfsync everysec");
+        assert_eq!(waits.reply(), counts(1, 0));
+        // A file that begins has nothing before its base is written.
+        client.run("CONFIG SET appendonly no");
+        assert!(client.run("WAITAOF 1 0 0").is_error());
+        assert_eq!(client.run("WAITAOF 0 0 0"), counts(0, 0));
+        stops_appending();
+        client.run("CONFIG SET rdb-key-save-delay 50000");
+        client.run("CONFIG SET appendonly yes");
+        let begun = Instant::now();
+        assert_eq!(client.run("WAITAOF 1 0 0"), counts(1, 0));
+        assert!(begun.elapsed() > Duration::from_millis(300), "{:?}", begun.elapsed());
+        assert_eq!(server.info("aof_rewrite_in_progress"), "0");
+    }
+}
+
+/// A node looks at its configuration ten times a second, and shows nobody when it has stopped.
+fn stops_appending() {
+    std::thread::sleep(3 * MOMENT);
+}
+
+fn counts(own: i64, replicas: i64) -> Value {
+    Value::Array(vec![Value::Integer(own), Value::Integer(replicas)])
+}
+
+#[test]
+fn waitaof_counts_replicas_that_have_it_on_disk() {
+    let primary = Server::following(TWO, &[]);
+    let mut client = primary.client();
+    let appends = ["--appendonly", "yes"];
+    let replicas = [(TWO, &appends[..]), (ONE, &appends), (TWO, &[])].map(|(program, extra)| Server::following(program, extra));
+    replicas.iter().for_each(|replica| replica.follow(primary.port));
+    caught_up(&primary, &replicas.each_ref());
+    for number in 0..3 {
+        client.run(&format!("MSET a{number} 1 b{number} 2 c{number} 3"));
+        assert_eq!(client.run("WAITAOF 0 2 0"), counts(0, 2));
+        assert!(replicas[..2].iter().all(|replica| replica.client().run(&format!("GET a{number}")) == Value::bulk("1")));
+    }
+    client.run("SET a 1");
+    assert_eq!(client.run("WAITAOF 0 3 2000"), counts(0, 2));
+    assert_eq!(client.run("WAIT 3 0"), Value::Integer(3));
+    assert_eq!(client.pipeline(&["MULTI", "WAITAOF 0 3 0", "EXEC"].map(words))[2], Value::Array(vec![counts(0, 2)]));
+    // One that appends no more says nothing of its disk.
+    replicas[0].client().run("CONFIG SET appendonly no");
+    stops_appending();
+    client.run("SET a 2");
+    assert_eq!(client.run("WAITAOF 0 2 2000"), counts(0, 1));
+    replicas[0].client().run("CONFIG SET appendonly yes");
+    assert_eq!(client.run("WAITAOF 0 2 0"), counts(0, 2));
+}
+
+/// As replicas of Redis 7.2 say it.
+#[test]
+fn waitaof_hears_what_replicas_say_of_their_disks() {
+    let server = Server::following(TWO, &["--appendonly", "yes"]);
+    let mut replica = Pretender::attach(&server);
+    server.client().run("SET a 1");
+    replica.acknowledges(&server);
+    let (mut waits, _) = waiting(&server, "WAITAOF 1 1 0");
+    let offset = server.info_number("master_repl_offset");
+    replica.says(&format!("ACK {offset} FACK 1"));
+    assert_eq!(waits.message_within(Duration::from_millis(1500)), None);
+    replica.says(&format!("ACK {offset} FACK {offset}"));
+    assert_eq!(waits.reply(), counts(1, 1));
+}
+
+/// A primary before 7.2 reads what it knows, and passes over the rest.
+#[test]
+fn a_primary_of_old_understands_a_replica_that_appends() {
+    for replica in [ONE, TWO] {
+        let (primary, replica) = (Server::following(REDIS, &[]), Server::following(replica, &["--appendonly", "yes"]));
+        replica.follow(primary.port);
+        caught_up(&primary, &[&replica]);
+        let mut client = primary.client();
+        for number in 0..20 {
+            client.run(&format!("SET a {number}"));
+            assert_eq!(client.run("WAIT 1 0"), Value::Integer(1));
+            std::thread::sleep(MOMENT);
+        }
+        assert_eq!((primary.info_number("sync_full"), replica.info("master_link_status").as_str()), (1, "up"));
     }
 }

@@ -1,10 +1,12 @@
 //! Replication by command: what replicas say before they follow (REPLCONF, PSYNC, SYNC), whom this node follows (REPLICAOF), and
-//! how far its replicas are (ROLE, WAIT).
+//! how far its replicas are (ROLE, WAIT, WAITAOF).
 
-use super::{Action, Call, NodeCommand};
+use super::{Action, Call, Gather, NodeCommand};
 use crate::config::structures::PrimaryAddress;
+use crate::core::Core;
 use crate::core::connection::Special;
-use crate::peers::contract::{ToPeers, Wait};
+use crate::core::log::Mark;
+use crate::peers::contract::{Disks, ToPeers, Wait};
 use crate::replication::failover::Ask;
 use crate::replication::history::signed;
 use crate::replication::primary::request::{About, Answer, Request};
@@ -14,7 +16,7 @@ use kvshard::{Error, Flags, Group, Reply, Route, Spec};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-pub static COMMANDS: &[&NodeCommand] = &[&REPLCONF, &PSYNC, &SYNC, &REPLICAOF, &SLAVEOF, &FAILOVER, &ROLE, &WAIT];
+pub static COMMANDS: &[&NodeCommand] = &[&REPLCONF, &PSYNC, &SYNC, &REPLICAOF, &SLAVEOF, &FAILOVER, &ROLE, &WAIT, &WAITAOF];
 
 const INTERNAL: Flags = Flags::ADMIN.with(Flags::NOSCRIPT).with(Flags::NO_ASYNC_LOADING).with(Flags::NO_MULTI);
 
@@ -244,7 +246,7 @@ fn wait(c: &mut Call<'_>, r: &mut Reply<'_>) -> Result<Action, Error> {
         r.integer(c.core.node.replication.caught_up() as i64);
         return Ok(Action::Done);
     }
-    Ok(block(c, replicas.max(0) as u64, timeout_ms))
+    Ok(block(c, replicas.max(0) as u64, timeout_ms, None))
 }
 
 fn timeout_ms(word: &[u8]) -> Result<i64, Error> {
@@ -256,13 +258,76 @@ fn timeout_ms(word: &[u8]) -> Result<i64, Error> {
 }
 
 /// The client waits for so many replicas to have what it has written. What it has asked of other cores before is to be done first.
-fn block(c: &mut Call<'_>, replicas: u64, timeout_ms: i64) -> Action {
+fn block(c: &mut Call<'_>, replicas: u64, timeout_ms: i64, disks: Option<Disks>) -> Action {
     if !c.client().reorder.is_empty() {
         return Action::NotYet;
     }
     let (asker, claimed) = (c.asker(), Arc::new(AtomicBool::new(false)));
-    c.core.tell_peers(ToPeers::Wait(Wait { asker, claimed: claimed.clone(), replicas }));
-    Action::Block { timeout_ms, claimed }
+    let mark = disks.as_ref().and_then(|disks| disks.mark.clone());
+    c.core.tell_peers(ToPeers::Wait(Wait { asker, claimed: claimed.clone(), replicas, disks }));
+    Action::Block { timeout_ms, claimed, mark }
+}
+
+pub static WAITAOF: NodeCommand = Command {
+    spec: Spec {
+        name: "waitaof",
+        group: Group::Generic,
+        since: "7.2.0",
+        summary: "Waits until everything that the connection has written is on this node's disk, or on so many replicas'.",
+        complexity: "O(1)",
+        arity: 4,
+        flags: Flags::BLOCKING,
+        acl: AclCategory::CONNECTION,
+        tips: &["request_policy:all_shards", "response_policy:agg_min"],
+        args: &[
+            Arg::new("numlocal", ArgKind::Integer),
+            Arg::new("numreplicas", ArgKind::Integer),
+            Arg::new("timeout", ArgKind::Integer),
+        ],
+        route: Route::Node,
+        ..Spec::DEFAULT
+    },
+    run: waitaof,
+};
+
+fn waitaof(c: &mut Call<'_>, _r: &mut Reply<'_>) -> Result<Action, Error> {
+    let needs_own = match parse_i64(c.args.at(1)).ok_or(Error::NotInteger)? {
+        number @ (0 | 1) => number == 1,
+        _ => return Err(Error::Text("ERR value is out of range, value must between 0 and 1")),
+    };
+    let replicas = parse_i64(c.args.at(2)).and_then(|number| u64::try_from(number).ok());
+    let replicas = replicas.ok_or(Error::Text("ERR value is out of range, must be positive"))?;
+    let timeout_ms = timeout_ms(c.args.at(3))?;
+    if c.core.node.replication.is_replica() {
+        return Err(Error::Text(
+            "ERR WAITAOF cannot be used with replica instances. Please also note that writes to replicas are just local and are not \
+             propagated.",
+        ));
+    }
+    let appends = c.core.config.appendonly;
+    if needs_own && !appends {
+        return Err(Error::Text("ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled."));
+    }
+    if c.in_exec {
+        return Ok(Action::Gather(how_far_on_disk()));
+    }
+    let mark = appends.then(|| Mark::new(c.core.node.cores));
+    Ok(block(c, replicas, timeout_ms, Some(Disks { needs_own, mark })))
+}
+
+/// What a transaction is told, which cannot wait.
+fn how_far_on_disk() -> Gather {
+    let job = |core: &mut Core| {
+        core.seal();
+        core.log.is_synced()
+    };
+    Gather::all(job, |core, _, synced, reply| {
+        let is_own = core.config.appendonly && core.node.persistence.is_appended() && !synced.contains(&false);
+        reply.array(2);
+        reply.integer(is_own.into());
+        reply.integer(core.node.replication.caught_up_on_disk() as i64);
+        Ok(())
+    })
 }
 
 pub static ROLE: NodeCommand = Command {

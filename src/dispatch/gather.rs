@@ -68,6 +68,15 @@ impl Engine {
         }
     }
 
+    /// Has every core do something, and waits for nothing.
+    pub(super) fn on_all_cores(&mut self, job: Job) {
+        for core in (0..self.core.node.cores).filter(|&core| core != self.core.id) {
+            self.mesh.request(core, Request::Tell(job.clone()));
+        }
+        let _nobody_asks = job(&mut self.core);
+        self.after_job();
+    }
+
     pub(super) fn run_job(&mut self, operation: OperationId, position: usize, job: &Job) {
         let began = self.clock.nanos();
         let part = job(&mut self.core);

@@ -192,6 +192,7 @@ impl Engine {
                 }
                 ToCore::Segments(opened) => self.segments_opened(opened),
                 ToCore::Apply { bytes, end } => self.stream_part(Part { bytes, end }),
+                ToCore::Mark(mark) => self.mark_logs(mark),
                 ToCore::ForgetStream => self.forget_stream(),
                 ToCore::Configure => self.core.apply_config(self.core.node.current_config()),
                 ToCore::Load(load) => {

@@ -79,7 +79,10 @@ impl Engine {
                 // Whoever is to act on it may sleep.
                 self.mesh.ring_all();
             }
-            Action::Block { timeout_ms, claimed } => self.block_elsewhere(index, timeout_ms, claimed),
+            Action::Block { timeout_ms, claimed, mark } => {
+                self.block_elsewhere(index, timeout_ms, claimed);
+                mark.into_iter().for_each(|mark| self.mark_logs(mark));
+            }
             Action::Exec => self.exec(index),
             Action::Unwatch => self.unwatch(index),
             Action::Close => self.core.close(index, true),

@@ -3,6 +3,7 @@
 use super::status::PeerConnection;
 use crate::config::structures::PrimaryAddress;
 use crate::coordinator::contract::Asker;
+use crate::core::log::Mark;
 use crate::replication::encoded::Encoded;
 use crate::replication::failover::Ask;
 use crate::replication::history::Standing;
@@ -37,6 +38,8 @@ pub enum ToPeers {
         asker: Option<Asker>,
     },
     Wait(Wait),
+    /// A mark is placed, or on disk, on all cores.
+    Marked,
     /// Whoever has claimed this client's wait has ended it. `answers`: the executor is to say how things are.
     EndWait {
         claimed: Arc<AtomicBool>,
@@ -63,12 +66,21 @@ pub enum ToPeers {
     Exit,
 }
 
-/// WAIT: answered when so many replicas have acknowledged what stands before it.
+/// WAIT and WAITAOF: answered when so many replicas have acknowledged what stands before it.
 pub struct Wait {
     pub asker: Asker,
     /// Whoever sets it first answers the client.
     pub claimed: Arc<AtomicBool>,
     pub replicas: u64,
+    /// WAITAOF: what counts is what they have on disk.
+    pub disks: Option<Disks>,
+}
+
+/// This node's own part in WAITAOF.
+pub struct Disks {
+    pub needs_own: bool,
+    /// What is waited for; none: nothing is appended.
+    pub mark: Option<Arc<Mark>>,
 }
 
 /// A snapshot on its way to replicas.

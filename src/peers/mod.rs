@@ -173,6 +173,7 @@ impl Peers {
             ToPeers::Cut { for_replicas, standing } => self.cut(for_replicas, &standing),
             ToPeers::Snapshot(step) => self.snapshot(step),
             ToPeers::Wait(wait) => self.wait(wait),
+            ToPeers::Marked => self.settle(),
             ToPeers::EndWait { claimed, answers } => self.end_wait(&claimed, answers),
             ToPeers::ReplicaOf { primary, asker } => self.replica_of(primary, asker),
             ToPeers::Failover { ask, asker } => self.fail_over(ask, asker),
@@ -209,6 +210,7 @@ impl Peers {
 
     /// Does what the machine wants, and says how things are.
     fn settle(&mut self) {
+        self.look_at_disk();
         self.perform();
         self.answer_waits();
         self.publish();

@@ -2,7 +2,7 @@
 
 use super::Peers;
 use super::connection::{Outbox, Post};
-use super::contract::{SnapshotStep, Wait};
+use super::contract::{Disks, SnapshotStep, Wait};
 use crate::config::Config;
 use crate::coordinator::status::Saving;
 use crate::observe::{clock, log};
@@ -182,7 +182,7 @@ impl Peers {
         }
     }
 
-    // ---- WAIT ----
+    // ---- WAIT and WAITAOF ----
 
     pub(super) fn wait(&mut self, wait: Wait) {
         self.stream_on();
@@ -198,7 +198,9 @@ impl Peers {
 
     /// Answers if it is reached and nobody else has claimed the client.
     fn answered(&self, wait: &Wait, place: Offset) -> bool {
-        let is_reached = self.machine.primary().acked_by(place) as u64 >= wait.replicas;
+        let is_placed = |disks: &Disks| disks.mark.as_ref().is_none_or(|mark| mark.is_placed());
+        let is_own_reached = |disks: &Disks| is_placed(disks) && (!disks.needs_own || self.is_on_disk(disks));
+        let is_reached = self.replicas_at(wait, place) as u64 >= wait.replicas && wait.disks.as_ref().is_none_or(is_own_reached);
         let answers = is_reached && !wait.claimed.swap(true, Ordering::AcqRel);
         if answers {
             self.say_how_far(wait, place);
@@ -207,8 +209,21 @@ impl Peers {
     }
 
     fn say_how_far(&self, wait: &Wait, place: Offset) {
-        let acked = self.machine.primary().acked_by(place);
-        self.answer(Some(wait.asker), format!(":{acked}\r\n").as_bytes());
+        let replicas = self.replicas_at(wait, place);
+        let reply = match &wait.disks {
+            None => format!(":{replicas}\r\n"),
+            Some(disks) => format!("*2\r\n:{}\r\n:{replicas}\r\n", u8::from(self.is_on_disk(disks))),
+        };
+        self.answer(Some(wait.asker), reply.as_bytes());
+    }
+
+    fn replicas_at(&self, wait: &Wait, place: Offset) -> usize {
+        let primary = self.machine.primary();
+        if wait.disks.is_none() { primary.acked_by(place) } else { primary.on_disk_of(place) }
+    }
+
+    fn is_on_disk(&self, disks: &Disks) -> bool {
+        self.node.persistence.is_appended() && disks.mark.as_ref().is_some_and(|mark| mark.is_synced())
     }
 
     pub(super) fn answer_waits(&mut self) {

@@ -250,6 +250,12 @@ impl Replication {
         self.facts().replicas.iter().filter(|replica| replica.is_online && replica.offset >= end).count()
     }
 
+    /// The same on their disks.
+    pub fn caught_up_on_disk(&self) -> usize {
+        let end = Offset(self.written.load(Ordering::Relaxed));
+        self.facts().replicas.iter().filter(|replica| replica.is_online && replica.on_disk >= Some(end)).count()
+    }
+
     // ---- told by the executor ----
 
     pub fn publish(&self, machine: &Node, written: Offset, connections: Vec<Arc<PeerConnection>>, now: i64) {

@@ -133,6 +133,7 @@ impl Coordinator {
         }
         if config.appendonly {
             // What was appended so far has nothing to do with this data: the file begins anew.
+            self.node.persistence.is_founded.store(false, Ordering::Release);
             self.node.persistence.aof().unfounded = true;
         }
         self.node.persistence.loading.store(false, Ordering::SeqCst);

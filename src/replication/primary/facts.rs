@@ -12,6 +12,8 @@ pub struct ReplicaFacts {
     pub state: &'static str,
     /// What it has acknowledged.
     pub offset: Offset,
+    /// What of it is on its disk, as far as it has said.
+    pub on_disk: Option<Offset>,
     pub lag_s: i64,
     /// ROLE shows only these.
     pub is_online: bool,
@@ -32,6 +34,7 @@ impl Primary {
                 port: replica.about.port,
                 state,
                 offset: replica.acked,
+                on_disk: replica.acked_on_disk,
                 lag_s: replica.lag_s(now),
                 is_online: replica.is_online(),
             })
