@@ -1,4 +1,5 @@
-//! Waiting for other nodes and for disks: WAIT and WAITAOF, and how such clients are seen and let go.
+//! Waiting for other nodes and for disks: WAIT and WAITAOF, how such clients are seen and let go, and the end of a primary that waits for
+//! its replicas.
 
 mod harness;
 
@@ -6,6 +7,7 @@ use harness::following::{caught_up, field_of};
 use harness::{Client, PATIENCE, Program, Server, Value, encode, wait_until, words};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const ONE: Program = Program::Kvcore { cores: 1 };
@@ -255,5 +257,140 @@ fn a_primary_of_old_understands_a_replica_that_appends() {
             std::thread::sleep(MOMENT);
         }
         assert_eq!((primary.info_number("sync_full"), replica.info("master_link_status").as_str()), (1, "up"));
+    }
+}
+
+// ---- the end ----
+
+/// What the log says of the end, without what differs each time.
+fn said_of_the_end(server: &Server) -> Vec<String> {
+    let log = server.log();
+    let words = ["Waiting for replicas", "Lagging replica", "replicas are in sync", "manually aborted"];
+    let lines = log.lines().filter(|line| words.iter().any(|word| line.contains(word)));
+    let lines = lines.map(|line| line.split_once(" * ").or(line.split_once(" # ")).expect("a line of the log").1);
+    // A lag may be a second more by the clock of the other.
+    let shown = |word: &str| match word.starts_with("lag=") || word.len() > 1 && word.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => "N".to_owned(),
+        false => word.to_owned(),
+    };
+    lines.map(|line| line.split(' ').map(shown).collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[test]
+fn the_end_waits_for_replicas_as_in_redis() {
+    let told = [ONE, TWO, REDIS].map(|program| {
+        let mut told = Vec::new();
+        let mut server = Server::following(program, &[]);
+        let mut replica = Pretender::attach(&server);
+        let (mut client, mut asker, mut writer) = (server.client(), server.client(), server.client());
+        let waits = |server: &Server| !server.info("shutdown_in_milliseconds").is_empty();
+        replica.acknowledges(&server);
+        client.run("SET a 1");
+        asker.send(&["SHUTDOWN"]);
+        wait_until("the end waits", || waits(&server));
+        let left = server.info_number("shutdown_in_milliseconds");
+        assert!((5_000..=10_000).contains(&left), "{left}");
+        writer.send(&words("SET b 1"));
+        assert_eq!(writer.message_within(MOMENT), None, "writes wait");
+        told.push(client.run("GET a").to_string());
+        told.push(client.run("SHUTDOWN ABORT").to_string());
+        told.push(asker.reply().to_string());
+        told.push(writer.reply().to_string());
+        told.push(client.run("SHUTDOWN ABORT").to_string());
+        assert!(!waits(&server));
+        // Another time it comes to the end.
+        server.client().send(&["SHUTDOWN"]);
+        wait_until("the end waits", || waits(&server));
+        let offset = server.info("master_repl_offset");
+        replica.says(&format!("ACK {offset}"));
+        told.push(format!("{:?}", server.wait_for_exit()));
+        told.extend(said_of_the_end(&server));
+        // And when the time is up.
+        let mut server = Server::following(program, &["--shutdown-timeout", "1"]);
+        let mut replica = Pretender::attach(&server);
+        replica.acknowledges(&server);
+        server.client().run(&format!("SET a {}", "x".repeat(50)));
+        let asked = Instant::now();
+        server.signal("TERM");
+        told.push(format!("{:?}", server.wait_for_exit()));
+        assert!((1_000..4_000).contains(&asked.elapsed().as_millis()), "{:?}", asked.elapsed());
+        told.extend(said_of_the_end(&server));
+        // Who does not want to wait does not.
+        for (extra, how) in [(&[][..], "SHUTDOWN NOW"), (&["--shutdown-timeout", "0"], "SHUTDOWN")] {
+            let mut server = Server::following(program, extra);
+            let _replica = Pretender::attach(&server);
+            server.client().run(&format!("SET a {}", "x".repeat(50)));
+            let asked = Instant::now();
+            server.client().send(&words(how));
+            told.push(format!("{:?}", server.wait_for_exit()));
+            assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+            told.extend(said_of_the_end(&server));
+        }
+        told
+    });
+    assert_eq!(told[0], told[2]);
+    assert_eq!(told[1], told[2]);
+}
+
+/// In Redis the second one waits with the first.
+#[test]
+fn the_end_is_not_waited_for_when_it_is_wanted_now() {
+    for program in [ONE, TWO] {
+        let mut server = Server::following(program, &[]);
+        let _replica = Pretender::attach(&server);
+        server.client().run("SET a 1");
+        server.client().send(&["SHUTDOWN"]);
+        wait_until("the end waits", || !server.info("shutdown_in_milliseconds").is_empty());
+        let asked = Instant::now();
+        server.client().send(&["SHUTDOWN", "NOW"]);
+        assert_eq!(server.wait_for_exit(), Some(0));
+        assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    }
+}
+
+/// Clients write until the primary ends: replicas have what was acknowledged.
+#[test]
+fn replicas_have_what_was_written_before_the_end() {
+    for (primary, replica) in [(ONE, REDIS), (TWO, REDIS), (TWO, TWO)] {
+        let mut primary = Server::following(primary, &[]);
+        let replica = Server::following(replica, &[]);
+        replica.follow(primary.port);
+        caught_up(&primary, &[&replica]);
+        let port = primary.port;
+        let has_ended = AtomicBool::new(false);
+        let written = std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..4)
+                .map(|number| {
+                    let has_ended = &has_ended;
+                    scope.spawn(move || {
+                        let (mut client, mut written) = (Client::connect(port).expect("a connection"), 0);
+                        while !has_ended.load(Ordering::SeqCst) {
+                            let sent = client.try_send_raw(&encode(&["INCR", &format!("n{number}")]));
+                            match sent.and_then(|()| client.try_message()) {
+                                Ok(reply) => written = reply.integer(),
+                                Err(_) => break,
+                            }
+                        }
+                        written
+                    })
+                })
+                .collect();
+            wait_until("they write", || primary.client().run("EXISTS n0 n1 n2 n3") == Value::Integer(4));
+            replica.signal("STOP");
+            std::thread::sleep(MOMENT);
+            primary.signal("TERM");
+            primary.logs("Waiting for replicas before shutting down.");
+            replica.signal("CONT");
+            let code = primary.wait_for_exit();
+            has_ended.store(true, Ordering::SeqCst);
+            assert_eq!(code, Some(0));
+            writers.into_iter().map(|writer| writer.join().expect("a writer")).collect::<Vec<i64>>()
+        });
+        primary.logs("1 of 1 replicas are in sync when shutting down.");
+        let mut reader = replica.client();
+        for (number, written) in written.into_iter().enumerate() {
+            let there = reader.run(&format!("GET n{number}")).text().parse::<i64>().expect("a number");
+            assert!(written > 0 && there >= written, "n{number}: {there} of {written}");
+        }
     }
 }

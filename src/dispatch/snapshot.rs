@@ -16,6 +16,7 @@ use crate::config::structures::SavePoint;
 use crate::coordinator::contract::{Order, Piece, QUEUED_BYTES_MAX, Snapshot, ToCore};
 use crate::coordinator::status::Saving;
 use crate::core::Core;
+use crate::core::shared::ShutdownOptions;
 use crate::observe::{log, memory};
 use crate::peers::contract::ToPeers;
 use crate::peers::status::Mode;
@@ -24,6 +25,7 @@ use crossbeam_channel::{bounded, unbounded};
 use kvshard::Shard;
 use kvshard::codec::rdb::Compression;
 use kvshard::keyspace::cut::{CutForm, CutStep};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -276,11 +278,33 @@ impl Engine {
         }
     }
 
+    /// Whether the end waits until replicas have all that was written. Whoever wants it now waits no longer, also if another did.
+    fn waits_for_replicas(&mut self, options: ShutdownOptions) -> bool {
+        let (node, now) = (self.core.node.clone(), self.core.now);
+        if !node.replication.is_served() || node.shutdown.has_waited() {
+            return false;
+        }
+        let waits_ms = if options.now { 0 } else { i64::from(self.core.config.shutdown_timeout) * 1000 };
+        let waits_until = node.shutdown.until_ms();
+        if waits_until == 0 || (options.now && waits_until > now) {
+            let until_ms = now + waits_ms;
+            node.shutdown.wait_for_replicas(until_ms);
+            self.on_all_cores(Arc::new(move |core| {
+                core.tell_peers(ToPeers::Ending { until_ms });
+                Box::new(())
+            }));
+        }
+        true
+    }
+
     /// Ends the node if that is wanted: at once, or after a last save, during which no write is let in.
     pub(super) fn look_at_shutdown(&mut self) {
         let node = self.core.node.clone();
         let Some(options) = node.shutdown.wanted() else { return };
         if node.shutdown.is_requested() || node.shutdown.is_aborted() || node.shutdown.hold() != 0 {
+            return;
+        }
+        if self.waits_for_replicas(options) {
             return;
         }
         // What has been loaded so far must not take the place of the whole.

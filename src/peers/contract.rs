@@ -45,6 +45,11 @@ pub enum ToPeers {
         claimed: Arc<AtomicBool>,
         answers: bool,
     },
+    /// The node is to end when its replicas have everything, or at this time; milliseconds since 1970. Each core says so when it lets
+    /// no more writes in.
+    Ending {
+        until_ms: i64,
+    },
     /// CLIENT KILL: these connections, by their numbers.
     Kill(Vec<u64>),
     /// DEBUG CHANGE-REPL-ID.

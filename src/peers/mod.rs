@@ -174,6 +174,7 @@ impl Peers {
             ToPeers::Snapshot(step) => self.snapshot(step),
             ToPeers::Wait(wait) => self.wait(wait),
             ToPeers::Marked => self.settle(),
+            ToPeers::Ending { until_ms } => self.ending(until_ms),
             ToPeers::EndWait { claimed, answers } => self.end_wait(&claimed, answers),
             ToPeers::ReplicaOf { primary, asker } => self.replica_of(primary, asker),
             ToPeers::Failover { ask, asker } => self.fail_over(ask, asker),
@@ -199,6 +200,7 @@ impl Peers {
             self.fed = fed;
             self.perform();
             self.written = self.machine.offset();
+            self.replicas.move_ending(self.written);
             self.node.replication.publish_offset(&self.machine, self.written());
         }
     }
@@ -211,6 +213,7 @@ impl Peers {
     /// Does what the machine wants, and says how things are.
     fn settle(&mut self) {
         self.look_at_disk();
+        self.look_at_ending();
         self.perform();
         self.answer_waits();
         self.publish();
@@ -265,7 +268,7 @@ impl Peers {
             self.machine.link_mut().config = following::directives(&config);
             self.config = config;
         }
-        self.machine.primary_mut().is_ending = self.node.shutdown.hold() != 0;
+        self.machine.primary_mut().is_ending = self.node.shutdown.hold() != 0 || self.replicas.is_ending();
         let now = clock::wall_ms();
         let save = self.other_save();
         self.machine.step_replicas(now, Input::OtherSave(save), &mut self.outputs);

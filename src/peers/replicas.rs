@@ -20,6 +20,7 @@ pub(super) struct Replicas {
     outboxes: HashMap<ReplicaId, Outbox>,
     /// Clients that wait for replicas, each with the place that they are to reach.
     waits: Vec<(Wait, Offset)>,
+    ending: Option<Ending>,
     /// Of a snapshot that is streamed, not yet with the machine.
     pieces: VecDeque<Vec<u8>>,
     /// All of its pieces have come.
@@ -28,7 +29,28 @@ pub(super) struct Replicas {
     file: Option<File>,
 }
 
+/// SHUTDOWN waits for the replicas.
+struct Ending {
+    until_ms: i64,
+    /// Cores that write no more.
+    cores: usize,
+    /// What the replicas are to have, and for what of it they were asked.
+    place: Offset,
+    asked: Option<Offset>,
+}
+
 impl Replicas {
+    pub fn is_ending(&self) -> bool {
+        self.ending.is_some()
+    }
+
+    /// The cores have written more after all.
+    pub fn move_ending(&mut self, place: Offset) {
+        if let Some(ending) = &mut self.ending {
+            ending.place = place;
+        }
+    }
+
     pub fn outboxes(&self) -> impl Iterator<Item = &Outbox> {
         self.outboxes.values()
     }
@@ -240,6 +262,52 @@ impl Peers {
             && answers
         {
             self.say_how_far(&wait, place);
+        }
+    }
+}
+
+impl Peers {
+    // ---- SHUTDOWN ----
+
+    pub(super) fn ending(&mut self, until_ms: i64) {
+        if self.node.shutdown.until_ms() != until_ms || self.node.shutdown.has_waited() {
+            // Of an end that was called off, or has been waited for.
+            return;
+        }
+        self.stream_on();
+        let place = self.machine.offset();
+        let known = self.replicas.ending.take().filter(|ending| ending.until_ms == until_ms);
+        let Ending { cores, asked, .. } = known.unwrap_or(Ending { until_ms, cores: 0, place, asked: None });
+        self.replicas.ending = Some(Ending { until_ms, cores: cores + 1, place, asked });
+        self.settle();
+    }
+
+    /// Lets the node end when the replicas have everything, or the time is up.
+    pub(super) fn look_at_ending(&mut self) {
+        let Some(ending) = &mut self.replicas.ending else { return };
+        if self.node.shutdown.until_ms() == 0 {
+            self.replicas.ending = None;
+            return;
+        }
+        let (now, place) = (clock::wall_ms(), ending.place);
+        let is_over = now >= ending.until_ms;
+        if ending.cores < self.node.cores && !is_over {
+            return;
+        }
+        let (all, lagging) = self.machine.primary().lagging(place, now);
+        if lagging.is_empty() || is_over {
+            lagging.iter().for_each(|line| log::warning(line));
+            if all > 0 {
+                log::notice(&format!("{} of {all} replicas are in sync when shutting down.", all - lagging.len()));
+            }
+            self.replicas.ending = None;
+            self.node.shutdown.replicas_are_done();
+            self.to_cores.wake(0);
+        } else if ending.asked != Some(place) {
+            if ending.asked.replace(place).is_none() {
+                log::notice("Waiting for replicas before shutting down.");
+            }
+            self.machine.request_acks(now, &mut self.outputs);
         }
     }
 }

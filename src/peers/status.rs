@@ -230,6 +230,11 @@ impl Replication {
         self.facts().good_replicas.or_else(|| wants_replicas(config).then_some(0))
     }
 
+    /// There is an executor: without one there is no replica.
+    pub fn is_served(&self) -> bool {
+        self.is_served.load(Ordering::Relaxed)
+    }
+
     /// `master_repl_offset`.
     pub fn offset(&self) -> i64 {
         signed(self.offset.load(Ordering::Relaxed))

@@ -51,6 +51,17 @@ impl Primary {
         self.online().filter(|replica| replica.acked_on_disk.is_some_and(|on_disk| on_disk >= place)).count()
     }
 
+    /// How many replicas there are, and a line of the log for each that lacks something of what is before this place.
+    pub fn lagging(&self, place: Offset, now: i64) -> (usize, Vec<String>) {
+        let shown = self.replicas.iter().filter_map(|(_, replica)| Some((replica, replica.state_name()?)));
+        let behind = shown.clone().filter(|(replica, _)| replica.acked < place);
+        let line = |(replica, state): (&Replica, &str)| {
+            let (bytes, lag_s) = (place.since(replica.acked), replica.lag_s(now));
+            format!("Lagging replica {} reported offset {bytes} behind master, lag={lag_s}, state={state}.", replica.name())
+        };
+        (shown.count(), behind.map(line).collect())
+    }
+
     /// `min_slaves_good_slaves`; `None` while the directives do not ask.
     pub fn good_replicas(&self, now: i64) -> Option<usize> {
         let (wanted, lag_s) = (self.config.min_replicas_to_write, i64::from(self.config.min_replicas_max_lag_s));
