@@ -394,3 +394,30 @@ fn replicas_have_what_was_written_before_the_end() {
         }
     }
 }
+
+// ---- what the log says of a replica that is too slow ----
+
+#[test]
+fn a_replica_over_its_limit_is_named_as_by_redis() {
+    let lines = [TWO, REDIS].map(|program| {
+        let limits = ["--client-output-buffer-limit", "replica 100kb 0 0", "--repl-backlog-size", "16kb"];
+        let server = Server::following(program, &limits);
+        let _replica = Pretender::attach(&server);
+        let mut client = server.client();
+        let value = "x".repeat(100_000);
+        let words = "scheduled to be closed ASAP for overcoming of output buffer limits.";
+        // What the kernel takes of it does not count.
+        wait_until("it is closed", || {
+            client.command(&["SET", "a", &value]);
+            server.log().contains(words)
+        });
+        wait_until("it is gone", || server.info("connected_slaves") == "0");
+        let log = server.log();
+        let line =
+            log.lines().find(|line| line.contains(words)).expect("just seen").split_once(" # ").expect("a warning").1.to_owned();
+        let name = |word: &str| word.split_once('=').map_or(word, |(name, _)| name).to_owned();
+        assert!(line.contains(" flags=S "), "{line}");
+        line.split(' ').map(name).collect::<Vec<_>>()
+    });
+    assert_eq!(lines[0], lines[1]);
+}

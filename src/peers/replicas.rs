@@ -75,8 +75,14 @@ impl Peers {
                 self.post(to, Post::End);
             }
             Output::Close { replica, how: Close::AfterOutput } => self.post(replica, Post::End),
-            Output::Close { replica, how: Close::Now | Close::OverLimit } => {
+            Output::Close { replica, how: how @ (Close::Now | Close::OverLimit) } => {
                 if let Some(outbox) = self.replicas.outboxes.remove(&replica) {
+                    if how == Close::OverLimit {
+                        let client = outbox.about.line(clock::wall_ms());
+                        log::warning(&format!(
+                            "Client {client} scheduled to be closed ASAP for overcoming of output buffer limits."
+                        ));
+                    }
                     outbox.shut_down();
                 }
             }

@@ -93,6 +93,20 @@ pub struct PeerConnection {
     pub created_ms: i64,
 }
 
+impl PeerConnection {
+    /// As CLIENT LIST shows it.
+    pub fn line(&self, now: i64) -> String {
+        let PeerConnection { id, peer, local, name, is_primary, created_ms } = self;
+        let (flags, command, user) = if *is_primary { ('M', "NULL", "(superuser)") } else { ('S', "psync", "default") };
+        let (name, age) = (String::from_utf8_lossy(name), now / 1000 - created_ms / 1000);
+        format!(
+            "id={id} addr={peer} laddr={local} fd=-1 name={name} age={age} idle=0 flags={flags} db=0 sub=0 psub=0 ssub=0 multi=-1 qbuf=0 \
+             qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={command} user={user} redir=-1 \
+             resp=2"
+        )
+    }
+}
+
 /// The primary, and the link to it.
 #[derive(Clone, Debug)]
 pub struct Upstream {
