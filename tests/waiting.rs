@@ -131,6 +131,21 @@ fn wait_counts_what_was_asked_of_other_cores_before() {
     }
 }
 
+/// A node whose directory took long to look through had forgotten by then that a replica had come, and fed it nothing.
+#[test]
+fn a_replica_that_comes_while_the_node_starts_is_fed() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    (0..20_000).for_each(|number| drop(std::fs::File::create(folder.path().join(number.to_string())).expect("a file")));
+    for program in [ONE, TWO] {
+        let server = Server::following(program, &["--dir", folder.path().to_str().expect("a path in UTF-8")]);
+        let _replica = Pretender::attach(&server);
+        std::thread::sleep(2 * MOMENT);
+        let mut client = server.client();
+        client.run("SET a 1");
+        assert_eq!(client.run("WAIT 1 20"), Value::Integer(0), "it has acknowledged nothing yet");
+    }
+}
+
 // ---- WAITAOF ----
 
 #[test]
