@@ -136,6 +136,27 @@ fn claimed_replicas_do_no_harm_at_two_cores() {
     claimed_replicas_do_no_harm(2);
 }
 
+/// At whatever point of its snapshot's way a replica leaves that reads nothing of it, the next one gets its own.
+#[test]
+fn a_replica_that_leaves_with_its_snapshot_on_the_way_holds_up_nobody() {
+    let primary = Server::following(Program::Kvcore { cores: 2 }, &[]);
+    let mut client = primary.client();
+    for megabyte in 0..8 {
+        for key in 0..16 {
+            client.command(&[b"SET".to_vec(), format!("{megabyte}:{key}").into_bytes(), noise(&mut Random::new(key), 64 << 10)]);
+        }
+        let mut deaf = primary.client();
+        assert_eq!(deaf.run("REPLCONF capa eof capa psync2"), Value::ok());
+        deaf.send_raw(b"PSYNC ? -1\r\n");
+        wait_until("it is served", || primary.info("connected_slaves") == "1");
+        std::thread::sleep(Duration::from_millis(100));
+        drop(deaf);
+        let replica = Server::following(Program::Redis, &[]);
+        replica.follow(primary.port);
+        check_same(&primary, &[&replica]);
+    }
+}
+
 // ---- those that claim to be primaries ----
 
 /// Everything up to these words.

@@ -8,12 +8,14 @@ pub mod registry;
 use crate::coordinator::contract::Asker;
 use crate::core::Core;
 use crate::core::connection::Connection;
+use crate::core::log::Mark;
 use crate::replication::primary::request::Request;
 use kvshard::command::Command;
 use kvshard::{Args, Error, Reply};
 use registry::Registered;
 use std::any::Any;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 pub type NodeHandler = fn(&mut Call<'_>, &mut Reply<'_>) -> Result<Action, Error>;
 pub type NodeCommand = Command<NodeHandler>;
@@ -51,6 +53,11 @@ pub enum Action {
     Exec,
     /// The reply comes later, from the coordinator.
     Await,
+    /// The replies to the connection's earlier commands are due first: then the command is looked at again.
+    NotYet,
+    /// The client is blocked until it is claimed, or its time is up; in milliseconds, 0: without an end. Its core and all others note
+    /// the mark in their logs.
+    Block { timeout_ms: i64, claimed: Arc<AtomicBool>, mark: Option<Arc<Mark>> },
     /// Forget watched keys on all shards; the reply is complete.
     Unwatch,
     /// The reply is complete; close when it is sent.

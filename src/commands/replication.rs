@@ -1,18 +1,22 @@
 //! Replication by command: what replicas say before they follow (REPLCONF, PSYNC, SYNC), whom this node follows (REPLICAOF), and
-//! how far its replicas are (ROLE, WAIT).
+//! how far its replicas are (ROLE, WAIT, WAITAOF).
 
-use super::{Action, Call, NodeCommand};
+use super::{Action, Call, Gather, NodeCommand};
 use crate::config::structures::PrimaryAddress;
+use crate::core::Core;
 use crate::core::connection::Special;
-use crate::peers::contract::ToPeers;
+use crate::core::log::Mark;
+use crate::peers::contract::{Disks, ToPeers, Wait};
 use crate::replication::failover::{Ask, NO_FAILOVER};
 use crate::replication::history::signed;
 use crate::replication::primary::request::{Answer, Request};
 use kvshard::command::{AclCategory, Arg, ArgFlags, ArgKind, Command};
 use kvshard::number::parse_i64;
-use kvshard::{Args, Error, Flags, Group, Reply, Route, Spec};
+use kvshard::{Error, Flags, Group, Reply, Route, Spec};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-pub static COMMANDS: &[&NodeCommand] = &[&REPLCONF, &PSYNC, &SYNC, &REPLICAOF, &SLAVEOF, &FAILOVER, &ROLE, &WAIT];
+pub static COMMANDS: &[&NodeCommand] = &[&REPLCONF, &PSYNC, &SYNC, &REPLICAOF, &SLAVEOF, &FAILOVER, &ROLE, &WAIT, &WAITAOF];
 
 const INTERNAL: Flags = Flags::ADMIN.with(Flags::NOSCRIPT).with(Flags::NO_ASYNC_LOADING).with(Flags::NO_MULTI);
 
@@ -241,22 +245,95 @@ fn wait(c: &mut Call<'_>, r: &mut Reply<'_>) -> Result<Action, Error> {
              writable (which is not the default) writes to replicas are just local and are not propagated.",
         ));
     }
-    let number =
-        |args: Args<'_>, at: usize| parse_i64(args.at(at)).ok_or(Error::Text("ERR value is not an integer or out of range"));
-    let replicas = number(c.args, 1)?;
-    let timeout = parse_i64(c.args.at(2)).ok_or(Error::Text("ERR timeout is not an integer or out of range"))?;
-    if timeout < 0 {
-        return Err(Error::Text("ERR timeout is negative"));
-    }
-    let until_ms = if timeout == 0 { 0 } else { c.core.now.saturating_add(timeout) };
+    let replicas = parse_i64(c.args.at(1)).ok_or(Error::NotInteger)?;
+    let timeout_ms = timeout_ms(c.args.at(2))?;
     if c.in_exec {
         // A transaction cannot wait: it is told how things are.
         r.integer(c.core.node.replication.caught_up() as i64);
         return Ok(Action::Done);
     }
-    let asker = c.asker();
-    c.core.tell_peers(ToPeers::Wait { asker, replicas: replicas.max(0) as u64, until_ms });
-    Ok(Action::Await)
+    Ok(block(c, replicas.max(0) as u64, timeout_ms, None))
+}
+
+fn timeout_ms(word: &[u8]) -> Result<i64, Error> {
+    match parse_i64(word) {
+        None => Err(Error::Text("ERR timeout is not an integer or out of range")),
+        Some(..0) => Err(Error::Text("ERR timeout is negative")),
+        Some(timeout_ms) => Ok(timeout_ms),
+    }
+}
+
+/// The client waits for so many replicas to have what it has written. What it has asked of other cores before is to be done first.
+fn block(c: &mut Call<'_>, replicas: u64, timeout_ms: i64, disks: Option<Disks>) -> Action {
+    if !c.client().reorder.is_empty() {
+        return Action::NotYet;
+    }
+    let (asker, claimed) = (c.asker(), Arc::new(AtomicBool::new(false)));
+    let mark = disks.as_ref().and_then(|disks| disks.mark.clone());
+    c.core.tell_peers(ToPeers::Wait(Wait { asker, claimed: claimed.clone(), replicas, disks }));
+    Action::Block { timeout_ms, claimed, mark }
+}
+
+pub static WAITAOF: NodeCommand = Command {
+    spec: Spec {
+        name: "waitaof",
+        group: Group::Generic,
+        since: "7.2.0",
+        summary: "Waits until everything that the connection has written is on this node's disk, or on so many replicas'.",
+        complexity: "O(1)",
+        arity: 4,
+        flags: Flags::BLOCKING,
+        acl: AclCategory::CONNECTION,
+        tips: &["request_policy:all_shards", "response_policy:agg_min"],
+        args: &[
+            Arg::new("numlocal", ArgKind::Integer),
+            Arg::new("numreplicas", ArgKind::Integer),
+            Arg::new("timeout", ArgKind::Integer),
+        ],
+        route: Route::Node,
+        ..Spec::DEFAULT
+    },
+    run: waitaof,
+};
+
+fn waitaof(c: &mut Call<'_>, _r: &mut Reply<'_>) -> Result<Action, Error> {
+    let needs_own = match parse_i64(c.args.at(1)).ok_or(Error::NotInteger)? {
+        number @ (0 | 1) => number == 1,
+        _ => return Err(Error::Text("ERR value is out of range, value must between 0 and 1")),
+    };
+    let replicas = parse_i64(c.args.at(2)).and_then(|number| u64::try_from(number).ok());
+    let replicas = replicas.ok_or(Error::Text("ERR value is out of range, must be positive"))?;
+    let timeout_ms = timeout_ms(c.args.at(3))?;
+    if c.core.node.replication.is_replica() {
+        return Err(Error::Text(
+            "ERR WAITAOF cannot be used with replica instances. Please also note that writes to replicas are just local and are not \
+             propagated.",
+        ));
+    }
+    let appends = c.core.config.appendonly;
+    if needs_own && !appends {
+        return Err(Error::Text("ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled."));
+    }
+    if c.in_exec {
+        return Ok(Action::Gather(how_far_on_disk()));
+    }
+    let mark = appends.then(|| Mark::new(c.core.node.cores));
+    Ok(block(c, replicas, timeout_ms, Some(Disks { needs_own, mark })))
+}
+
+/// What a transaction is told, which cannot wait.
+fn how_far_on_disk() -> Gather {
+    let job = |core: &mut Core| {
+        core.seal();
+        core.log.is_synced()
+    };
+    Gather::all(job, |core, _, synced, reply| {
+        let is_own = core.config.appendonly && core.node.persistence.is_appended() && !synced.contains(&false);
+        reply.array(2);
+        reply.integer(is_own.into());
+        reply.integer(core.node.replication.caught_up_on_disk() as i64);
+        Ok(())
+    })
 }
 
 pub static ROLE: NodeCommand = Command {

@@ -227,6 +227,7 @@ impl Coordinator {
             let mut status = persistence.aof();
             (status.settled_bytes, status.base_bytes) = (settled, settled + appended);
         }
+        persistence.is_founded.store(true, Ordering::Release);
         persistence.logging.store(true, Ordering::Release);
         let (done, all) = crossbeam_channel::bounded(cores);
         for (core, segment) in segments.into_iter().enumerate() {
@@ -268,10 +269,11 @@ impl Coordinator {
     /// Makes segments, and sends them to the core that has asked for them.
     pub(super) fn open_segments(&mut self, disk: &mut impl FileLayer, core: usize, turning_on: bool, why: &str) {
         let cores = self.to_cores.cores();
-        let aof = self.aof();
         if turning_on {
-            aof.is_stored = false;
+            self.aof().is_stored = false;
+            self.node.persistence.is_founded.store(false, Ordering::Release);
         }
+        let aof = self.aof();
         let opened = aof.make_directory().and_then(|()| aof.open_segments(disk, cores, why));
         let settled = aof.settled_bytes(cores);
         match &opened {
@@ -305,6 +307,7 @@ impl Coordinator {
             aof.remove_history(disk);
         }
         let settled = aof.settled_bytes(cores);
+        self.node.persistence.is_founded.store(true, Ordering::Release);
         let mut status = self.node.persistence.aof();
         (status.settled_bytes, status.base_bytes) = (settled, settled);
         Ok(())

@@ -4,13 +4,14 @@
 //! woken for it. All of these queues are the control plane: nothing on the path of a command uses them.
 
 use super::status::{Reload, Saving};
-use crate::core::log::Segment;
+use crate::core::log::{Mark, Segment};
 use crate::replication::history::Standing;
 use crossbeam_channel::{Receiver, Sender};
 use kvshard::codec::rdb::Compression;
 use kvshard::keyspace::load::{LoadFault, LoadRules};
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Bytes of a snapshot's pieces on their way to the coordinator, from all cores together: with that many no core sends another one.
 pub const QUEUED_BYTES_MAX: usize = 256 << 10;
@@ -106,6 +107,8 @@ pub enum ToCore {
     Load(Load),
     /// Whole commands of the primary's stream, and the place behind them. For the first core.
     Apply { bytes: Vec<u8>, end: u64 },
+    /// A mark is wanted behind all that was done of the primary's stream. For the first core.
+    Mark(Arc<Mark>),
     /// The primary's stream ends here, perhaps in the midst of a block. For the first core.
     ForgetStream,
     /// The configuration was changed by another than a client.

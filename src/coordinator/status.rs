@@ -23,6 +23,8 @@ pub struct Persistence {
     pub aof_errno: AtomicI32,
     /// Changes are logged. Changed while all shards are in one place.
     pub logging: AtomicBool,
+    /// The append-only file has all of the data set in it, but for what is still to be synced: its base is written.
+    pub is_founded: AtomicBool,
     /// The next operation over several shards that is logged; see [`crate::persistence::spanning`].
     pub next_operation: AtomicU64,
     segments: Mutex<Arc<[SegmentSeq]>>,
@@ -172,6 +174,7 @@ impl Persistence {
             rdb_failed: AtomicBool::new(false),
             aof_errno: AtomicI32::new(0),
             logging: AtomicBool::new(false),
+            is_founded: AtomicBool::new(false),
             next_operation: AtomicU64::new(0),
             segments: Mutex::new(Arc::new([])),
             give_up: AtomicBool::new(false),
@@ -186,6 +189,11 @@ impl Persistence {
             rdb: Mutex::new(rdb),
             aof: Mutex::new(AofStatus { last_duration_s: -1, ..AofStatus::default() }),
         }
+    }
+
+    /// Whether what is on disk of the append-only file brings the data set back.
+    pub fn is_appended(&self) -> bool {
+        self.logging.load(Ordering::Acquire) && self.is_founded.load(Ordering::Acquire)
     }
 
     pub fn rdb(&self) -> MutexGuard<'_, RdbStatus> {

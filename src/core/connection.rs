@@ -95,7 +95,7 @@ pub enum Stall {
     Blocked,
     /// CLIENT PAUSE; looked at again when time passes.
     Paused,
-    /// Queues to other cores, or this connection's own output, are full.
+    /// Queues to other cores, or this connection's own output, are full; or the next command comes after awaited replies.
     BackPressure,
 }
 
@@ -157,7 +157,8 @@ pub struct Transaction {
 pub struct Blocked {
     /// Milliseconds since 1970; 0: no timeout.
     pub deadline_ms: i64,
-    pub on_timeout: TimeoutReply,
+    /// `None`: the executor for other nodes' connections has the answer (WAIT).
+    pub on_timeout: Option<TimeoutReply>,
     /// Whoever sets it first answers the client.
     pub claimed: Arc<AtomicBool>,
     /// The reply's place among awaited ones, if the command was sent to another core.

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! A chunk is kept until it is written (with `always`: until it is on disk), so whatever fails is tried again, from the same
-//! offset: a disk that was full costs nothing but time.
+//! offset: a disk that was full costs nothing but time. What a segment has is synced before the next one is written to, so that there
+//! is one number up to which all is on disk.
 
 use crate::config::values::AppendFsync;
 use crate::persistence::segment::SegmentEncoder;
@@ -20,6 +21,8 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 /// How often `everysec` syncs, and how long an operation that failed waits, milliseconds.
 const SYNC_MS: i64 = 1000;
@@ -28,6 +31,37 @@ const RETRY_MS: i64 = 1000;
 const DELAYED_MS: i64 = 2000;
 /// Memory of a chunk that is kept for the next one, bytes.
 const SPARE_BYTES_MAX: usize = 1 << 20;
+
+/// A moment of the logs of all cores, for those who wait until what they had then is on disk.
+pub struct Mark {
+    /// Cores that have not come to the moment, and cores whose log is not on disk up to it.
+    unplaced: AtomicUsize,
+    unsynced: AtomicUsize,
+}
+
+impl Mark {
+    pub fn new(cores: usize) -> Arc<Mark> {
+        Arc::new(Mark { unplaced: AtomicUsize::new(cores), unsynced: AtomicUsize::new(cores) })
+    }
+
+    /// One more core is there; true: it is the last.
+    pub fn place(&self) -> bool {
+        self.unplaced.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// Likewise for its log.
+    pub fn sync(&self) -> bool {
+        self.unsynced.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    pub fn is_placed(&self) -> bool {
+        self.unplaced.load(Ordering::Acquire) == 0
+    }
+
+    pub fn is_synced(&self) -> bool {
+        self.unsynced.load(Ordering::Acquire) == 0
+    }
+}
 
 /// A file that effects are appended to.
 #[derive(Debug)]
@@ -52,6 +86,10 @@ pub struct Log {
     last: u64,
     /// Chunks up to this one need not be waited for any more.
     durable: u64,
+    /// Chunks up to this one are on disk, whatever the policy.
+    synced: u64,
+    /// Who wants to know when that is so of which chunk.
+    marks: VecDeque<(u64, Weak<Mark>)>,
     operation: Option<Flying>,
     /// The segment last written to, and whether it has bytes that were not synced.
     unsynced: Option<Rc<Segment>>,
@@ -73,13 +111,11 @@ struct Chunk {
 /// The operation under way.
 enum Flying {
     /// `through`: it ends when the bytes are on disk.
-    Write {
-        chunk: Chunk,
-        len: usize,
-        through: bool,
-    },
+    Write { chunk: Chunk, len: usize, through: bool },
     Sync {
         segment: Rc<Segment>,
+        /// The last chunk that it has.
+        until: u64,
         began_ms: i64,
         delayed: bool,
     },
@@ -201,6 +237,32 @@ impl Log {
         (self.is_pending() && !refused).then_some(self.last)
     }
 
+    /// Everything appended so far is on disk, whatever the policy.
+    pub fn is_synced(&self) -> bool {
+        self.synced >= self.last
+    }
+
+    /// Notes a mark at what was appended so far. Nobody waits for those that have gone.
+    pub fn mark(&mut self, mark: &Arc<Mark>) {
+        self.marks.retain(|(_, mark)| mark.strong_count() > 0);
+        match self.is_on() {
+            true => self.marks.push_back((self.last, Arc::downgrade(mark))),
+            // Nothing of it is to come to disk here.
+            false => self.marks.push_front((0, Arc::downgrade(mark))),
+        }
+    }
+
+    /// The next mark that is on disk.
+    pub fn next_synced_mark(&mut self) -> Option<Arc<Mark>> {
+        while self.marks.front().is_some_and(|(position, _)| *position <= self.synced) {
+            let (_, mark) = self.marks.pop_front()?;
+            if let Some(mark) = mark.upgrade() {
+                return Some(mark);
+            }
+        }
+        None
+    }
+
     /// Nothing is left to be written, nor (`synced`) to be synced.
     pub fn is_idle(&self, synced: bool) -> bool {
         self.operation.is_none() && self.queue.is_empty() && !(synced && self.unsynced.is_some())
@@ -233,7 +295,7 @@ impl Log {
         };
         if let Some(unsynced) = &self.unsynced {
             let due = policy == AppendFsync::EverySec && now_ms - self.last_sync_ms >= SYNC_MS;
-            let leaves = policy != AppendFsync::No && changes_file(unsynced, &self.queue);
+            let leaves = changes_file(unsynced, &self.queue);
             if due || leaves || (flush && self.queue.is_empty()) {
                 let segment = unsynced.clone();
                 return Some(self.sync(segment, now_ms));
@@ -250,7 +312,8 @@ impl Log {
 
     fn sync(&mut self, segment: Rc<Segment>, now_ms: i64) -> LogOperation {
         let fd = segment.file.as_raw_fd();
-        self.operation = Some(Flying::Sync { segment, began_ms: now_ms, delayed: false });
+        // One operation at a time: all that was begun to be written is written.
+        self.operation = Some(Flying::Sync { segment, until: self.durable, began_ms: now_ms, delayed: false });
         LogOperation::Sync { fd }
     }
 
@@ -260,7 +323,9 @@ impl Log {
         match (operation, result) {
             (Flying::Write { mut chunk, len, through }, Ok(written)) if written == len => {
                 chunk.bytes = bytes.unwrap_or_default();
-                if !through {
+                if through {
+                    self.synced = chunk.number;
+                } else {
                     self.unsynced = Some(chunk.segment.clone());
                 }
                 self.refused_at = None;
@@ -274,8 +339,8 @@ impl Log {
                 (self.retry_at_ms, self.refused_at) = (now_ms + RETRY_MS, Some(self.last));
                 Completed::Failed { errno: result.err().unwrap_or(libc::ENOSPC), writing: true }
             }
-            (Flying::Sync { segment, .. }, Ok(_)) => {
-                self.last_sync_ms = now_ms;
+            (Flying::Sync { segment, until, .. }, Ok(_)) => {
+                (self.last_sync_ms, self.synced) = (now_ms, until);
                 if self.unsynced.as_ref().is_some_and(|unsynced| Rc::ptr_eq(unsynced, &segment)) {
                     self.unsynced = None;
                 }
@@ -342,6 +407,37 @@ mod tests {
         assert_eq!(written(&mut log, write), "43: *2 $3 DEL $1 b *2 $3 DEL $1 c ");
         assert!(!log.is_pending() && log.is_idle(true));
         assert_eq!(log.bytes(), 43 + 40);
+    }
+
+    #[test]
+    fn a_mark_is_reached_when_all_before_it_is_on_disk() {
+        let mut log = Log::default();
+        let [nothing, first, second] = [(); 3].map(|()| Mark::new(1));
+        log.mark(&nothing);
+        assert!(log.next_synced_mark().is_some_and(|mark| Arc::ptr_eq(&mark, &nothing)), "nothing is logged");
+        log.switch(Some(segment(1)), false);
+        log.append(0, &mut effects("a"));
+        log.mark(&first);
+        let write = log.next_operation(10, AppendFsync::EverySec, false);
+        written(&mut log, write);
+        log.append(0, &mut effects("b"));
+        log.mark(&second);
+        log.mark(&Mark::new(1));
+        assert!(!log.is_synced() && log.next_synced_mark().is_none(), "written is not on disk");
+        assert!(matches!(log.next_operation(SYNC_MS, AppendFsync::EverySec, false), Some(LogOperation::Sync { .. })));
+        log.completed(SYNC_MS, Ok(0), None);
+        assert!(log.next_synced_mark().is_some_and(|mark| Arc::ptr_eq(&mark, &first)));
+        assert!(log.next_synced_mark().is_none());
+        log.switch(Some(segment(2)), false);
+        log.append(0, &mut effects("c"));
+        let write = log.next_operation(SYNC_MS, AppendFsync::No, false);
+        written(&mut log, write);
+        assert!(matches!(log.next_operation(SYNC_MS, AppendFsync::No, false), Some(LogOperation::Sync { .. })));
+        log.completed(SYNC_MS, Ok(0), None);
+        assert!(log.next_synced_mark().is_some_and(|mark| Arc::ptr_eq(&mark, &second)));
+        let write = log.next_operation(SYNC_MS, AppendFsync::Always, false);
+        written(&mut log, write);
+        assert!(log.is_synced() && log.next_synced_mark().is_none() && log.marks.is_empty(), "nobody waits for the last one");
     }
 
     #[test]

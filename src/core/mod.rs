@@ -19,6 +19,7 @@ use crate::observe::latency::LatencyMonitor;
 use crate::observe::memory;
 use crate::observe::rates::Rates;
 use crate::observe::slowlog::SlowLog;
+use crate::peers::contract::ToPeers;
 use connection::{Connection, Special};
 use counters::Counters;
 use crossbeam_channel::Receiver;
@@ -27,7 +28,7 @@ use kvshard::keyspace::{ClientId, Db};
 use kvshard::settings::NotifyFlags;
 use kvshard::shard::Stats;
 use kvshard::{Settings, Shard};
-use log::Log;
+use log::{Log, Mark};
 use pubsub::PubSub;
 use shared::Node;
 use slab::Slab;
@@ -227,6 +228,26 @@ impl Core {
         match &mut self.shard {
             Some(shard) => shard.stats = Stats::default(),
             None => self.reset_on_return = true,
+        }
+    }
+
+    /// Notes a mark in this core's log.
+    pub fn mark_log(&mut self, mark: &Arc<Mark>) {
+        self.seal();
+        self.log.mark(mark);
+        // Whoever sees that all are placed is to see what of it is on disk already.
+        self.count_synced_marks();
+        if mark.place() {
+            self.node.replication.tell(ToPeers::Marked);
+        }
+    }
+
+    /// The log has come further.
+    pub fn count_synced_marks(&mut self) {
+        while let Some(mark) = self.log.next_synced_mark() {
+            if mark.sync() {
+                self.node.replication.tell(ToPeers::Marked);
+            }
         }
     }
 

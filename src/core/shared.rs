@@ -96,6 +96,10 @@ pub struct Shutdown {
     /// The last save is being written, and nobody may change what would not be in it: the number of this hold. 0: nothing is held.
     hold: AtomicU64,
     holds: AtomicU64,
+    /// Until when replicas are waited for, milliseconds since 1970; 0: the end has not begun.
+    until_ms: AtomicI64,
+    /// They have everything, or were waited for long enough.
+    replicas_done: AtomicBool,
     /// Cores that wait for nobody any more.
     quiet: AtomicUsize,
     wish: Mutex<Wish>,
@@ -148,6 +152,26 @@ impl Shutdown {
         self.aborted.load(Ordering::Relaxed)
     }
 
+    /// From now on writes wait, until the node ends or [`Shutdown::call_off`].
+    pub fn wait_for_replicas(&self, until_ms: i64) {
+        self.until_ms.store(until_ms, Ordering::SeqCst);
+    }
+
+    /// Until when replicas are waited for, or were; 0: the end has not begun.
+    #[inline]
+    pub fn until_ms(&self) -> i64 {
+        self.until_ms.load(Ordering::Relaxed)
+    }
+
+    /// Nothing more is waited for.
+    pub fn replicas_are_done(&self) {
+        self.replicas_done.store(true, Ordering::SeqCst);
+    }
+
+    pub fn has_waited(&self) -> bool {
+        self.replicas_done.load(Ordering::SeqCst)
+    }
+
     /// One more core has nothing under way that others have to do with.
     pub fn count_quiet(&self) {
         self.quiet.fetch_add(1, Ordering::SeqCst);
@@ -161,6 +185,8 @@ impl Shutdown {
     pub fn call_off(&self, to_cores: &ToCores) {
         self.wanted.store(false, Ordering::SeqCst);
         self.hold.store(0, Ordering::SeqCst);
+        self.until_ms.store(0, Ordering::SeqCst);
+        self.replicas_done.store(false, Ordering::SeqCst);
         self.aborted.store(false, Ordering::SeqCst);
         let askers = std::mem::take(&mut self.wish().askers);
         for to in askers {

@@ -1,15 +1,18 @@
 //! Clients in blocking commands: from the wait to the answer, the timeout, or the client's end.
 //!
 //! Whoever answers a blocked client first sets its `claimed` flag: the shard that serves it, its own core on timeout or CLIENT
-//! UNBLOCK, or its disconnection. The others then do nothing.
+//! UNBLOCK, or its disconnection. The others then do nothing. Who waits for other nodes (WAIT) is served by the executor for their
+//! connections, as a shard would serve him.
 
 use super::Engine;
 use super::mesh::{Answer, Request};
 use super::route;
 use crate::commands::registry::{Registered, Run};
+use crate::coordinator::contract::Asker;
 use crate::core::connection::{Blocked, Stall};
 use crate::core::reorder::Place;
 use crate::observe::slowlog::SlowEntry;
+use crate::peers::contract::ToPeers;
 use kvshard::Args;
 use kvshard::command::ArgsBuf;
 use kvshard::keyspace::ClientId;
@@ -81,20 +84,42 @@ impl Engine {
         place: Option<Place>,
         shards: Vec<usize>,
     ) {
-        let now = self.core.now;
+        let (db, on_timeout) = (self.core.connections[index].db, Some(wait.on_timeout));
+        let blocked = Blocked { deadline_ms: 0, on_timeout, claimed, place, shards, command, db, tries_again: false };
+        self.set_blocked(index, wait.timeout_ms, blocked);
+    }
+
+    /// The client waits for other nodes: the executor for their connections knows of it.
+    pub(super) fn block_elsewhere(&mut self, index: usize, timeout_ms: i64, claimed: Arc<AtomicBool>) {
+        let connection = &self.core.connections[index];
+        let (command, db) = (connection.last_command.expect("it runs"), connection.db);
+        let shards = Vec::new();
+        let blocked = Blocked { deadline_ms: 0, on_timeout: None, claimed, place: None, shards, command, db, tries_again: false };
+        self.set_blocked(index, timeout_ms, blocked);
+    }
+
+    fn set_blocked(&mut self, index: usize, timeout_ms: i64, mut blocked: Blocked) {
         let connection = &mut self.core.connections[index];
-        let deadline_ms = if wait.timeout_ms == 0 { 0 } else { now.saturating_add(wait.timeout_ms) };
-        if deadline_ms != 0 {
-            self.deadlines.insert((deadline_ms, index, connection.generation));
+        if timeout_ms != 0 {
+            blocked.deadline_ms = self.core.now.saturating_add(timeout_ms);
+            self.deadlines.insert((blocked.deadline_ms, index, connection.generation));
         }
         connection.stall = Stall::Blocked;
-        let is_over = connection.closing || connection.input_ended;
-        let (db, on_timeout) = (connection.db, wait.on_timeout);
-        connection.blocked =
-            Some(Box::new(Blocked { deadline_ms, on_timeout, claimed, place, shards, command, db, tries_again: false }));
-        if is_over {
+        connection.blocked = Some(Box::new(blocked));
+        if connection.closing || connection.input_ended {
             self.core.close(index, false);
         }
+    }
+
+    /// The answer has come to a client that waits for the coordinator, or for other nodes.
+    pub(super) fn answered_elsewhere(&mut self, to: Asker, reply: &[u8]) {
+        let Some(connection) = self.core.connections.get_mut(to.index).filter(|c| c.generation == to.generation) else { return };
+        if let Some(blocked) = connection.blocked.take() {
+            self.deadlines.remove(&(blocked.deadline_ms, to.index, to.generation));
+        }
+        connection.stall = Stall::None;
+        self.core.to_resume.push(to.index);
+        self.append_reply(to.index, reply);
     }
 
     /// Serves the clients whose keys were filled on this core's shard.
@@ -163,6 +188,9 @@ impl Engine {
                 None => self.append_reply(index, reply),
             }
         }
+        if blocked.on_timeout.is_none() {
+            self.core.node.replication.tell(ToPeers::EndWait { claimed: blocked.claimed, answers: false });
+        }
         for shard in blocked.shards {
             if shard == self.core.id {
                 self.with_shard_or_later(move |shard| shard.waiters.remove(client));
@@ -199,7 +227,7 @@ impl Engine {
         }
     }
 
-    /// Answers a blocked client that was claimed here: with the timeout's reply, or an error.
+    /// Answers a blocked client that was claimed here: with the timeout's reply, or an error; or has it answered by whoever knows.
     pub(super) fn end_claimed_wait(&mut self, index: usize, error: Option<&str>) {
         let Some(connection) = self.core.connections.get(index) else { return };
         let Some(blocked) = &connection.blocked else { return };
@@ -207,8 +235,12 @@ impl Engine {
         let mut writer = kvshard::Reply::new(&mut reply, connection.resp3);
         match (error, blocked.on_timeout) {
             (Some(error), _) => writer.error_text(error),
-            (None, TimeoutReply::Null) => writer.null(),
-            (None, TimeoutReply::NullArray) => writer.null_array(),
+            (None, Some(TimeoutReply::Null)) => writer.null(),
+            (None, Some(TimeoutReply::NullArray)) => writer.null_array(),
+            (None, None) => {
+                let claimed = blocked.claimed.clone();
+                return self.core.node.replication.tell(ToPeers::EndWait { claimed, answers: true });
+            }
         }
         self.unblock(index, Some(&reply));
     }

@@ -57,6 +57,8 @@ impl Engine {
             self.mesh.request(core, request);
         }
         if gather.together {
+            // Answers that wait to leave go with it.
+            self.send_feed();
             self.mesh.flush_now();
         }
         if let Some(position) = cores.iter().position(|&core| core == self.core.id) {
@@ -66,6 +68,15 @@ impl Engine {
                 self.run_job(id, position, &gather.job);
             }
         }
+    }
+
+    /// Has every core do something, and waits for nothing.
+    pub(super) fn on_all_cores(&mut self, job: Job) {
+        for core in (0..self.core.node.cores).filter(|&core| core != self.core.id) {
+            self.mesh.request(core, Request::Tell(job.clone()));
+        }
+        let _nobody_asks = job(&mut self.core);
+        self.after_job();
     }
 
     pub(super) fn run_job(&mut self, operation: OperationId, position: usize, job: &Job) {

@@ -390,7 +390,7 @@ impl Engine {
             Target::One(shard) if shard == self.core.id => self.run_here(index, command, args, key),
             Target::One(shard) => return self.send(index, shard, command, args, key),
             Target::Several | Target::AllShards => self.begin_spanning(index, command, args, target == Target::AllShards),
-            Target::Node => self.run_node_command(index, command, args),
+            Target::Node => return self.run_node_command(index, command, args),
         }
         true
     }

@@ -148,8 +148,9 @@ impl Engine {
         let replication = &node.replication;
         let loading = node.persistence.loading.load(Ordering::Relaxed);
         let too_many_records = node.persistence.full_shards.load(Ordering::Relaxed) > 0;
-        // A failover does, and a stream that its reader does not keep up with.
-        let pauses_writes = replication.pauses_writes.load(Ordering::Relaxed)
+        // A failover does, the end that waits for replicas, and a stream that its reader does not keep up with.
+        let pauses_writes = node.shutdown.until_ms() != 0
+            || replication.pauses_writes.load(Ordering::Relaxed)
             || replication.queued_bytes.load(Ordering::Relaxed) > QUEUED_STREAM_MAX;
         self.special = NodeSpecial {
             paused: node.pause.active(self.core.now).or((too_many_records || pauses_writes).then_some(true)),

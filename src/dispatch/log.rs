@@ -16,12 +16,13 @@ use crate::config::values::AppendFsync;
 use crate::coordinator::contract::Order;
 use crate::coordinator::status::Saving;
 use crate::core::connection::Stall;
-use crate::core::log::{Completed, LogOperation, Segment};
+use crate::core::log::{Completed, LogOperation, Mark, Segment};
 use crate::observe::log;
 use crate::persistence::spanning::{Operation, OperationId, SegmentSeq};
 use crate::replication::encoded::Encoded;
 use kvshard::keyspace::ClientId;
 use kvshard::{Args, Effects, Flags, Shard};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// A rewrite that failed is not tried again by itself before so many milliseconds have passed.
@@ -257,6 +258,14 @@ impl Engine {
         self.core.log.append_operation(self.core.now / 1000, &Operation { id: logged.id, parts: &parts });
     }
 
+    /// Has every core note a mark in its log, behind what this core has asked of it before.
+    pub(super) fn mark_logs(&mut self, mark: Arc<Mark>) {
+        self.on_all_cores(Arc::new(move |core| {
+            core.mark_log(&mark);
+            Box::new(())
+        }));
+    }
+
     /// What was done so far goes into the replication stream, before anybody can know of it.
     #[inline]
     pub fn send_feed(&mut self) {
@@ -352,6 +361,7 @@ impl Engine {
                     log::warning("AOF write error looks solved, Redis can write again.");
                 }
                 self.let_go();
+                self.core.count_synced_marks();
             }
             Completed::Failed { errno, writing } => {
                 let what = if writing { "Error writing to the AOF file" } else { "Fail to fsync the AOF file" };

@@ -16,7 +16,7 @@ use crate::config::structures::SavePoint;
 use crate::coordinator::contract::{Order, Piece, QUEUED_BYTES_MAX, Snapshot, ToCore};
 use crate::coordinator::status::Saving;
 use crate::core::Core;
-use crate::core::connection::Stall;
+use crate::core::shared::ShutdownOptions;
 use crate::observe::{log, memory};
 use crate::peers::contract::ToPeers;
 use crate::peers::status::{Mode, Wishes};
@@ -25,6 +25,7 @@ use crossbeam_channel::{bounded, unbounded};
 use kvshard::Shard;
 use kvshard::codec::rdb::Compression;
 use kvshard::keyspace::cut::{CutForm, CutStep};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -193,6 +194,7 @@ impl Engine {
                 }
                 ToCore::Segments(opened) => self.segments_opened(opened),
                 ToCore::Apply { bytes, end } => self.stream_part(Part { bytes, end }),
+                ToCore::Mark(mark) => self.mark_logs(mark),
                 ToCore::ForgetStream => self.forget_stream(),
                 ToCore::TakeBeside { done } => self.take_beside(done),
                 ToCore::Configure => self.core.apply_config(self.core.node.current_config()),
@@ -201,14 +203,7 @@ impl Engine {
                         return any;
                     }
                 }
-                ToCore::Reply { to, reply } => {
-                    let current = self.core.connections.get_mut(to.index).filter(|c| c.generation == to.generation);
-                    if let Some(connection) = current {
-                        connection.stall = Stall::None;
-                        self.core.to_resume.push(to.index);
-                        self.append_reply(to.index, &reply);
-                    }
-                }
+                ToCore::Reply { to, reply } => self.answered_elsewhere(to, &reply),
             }
             any = true;
         }
@@ -286,11 +281,33 @@ impl Engine {
         }
     }
 
+    /// Whether the end waits until replicas have all that was written. Whoever wants it now waits no longer, also if another did.
+    fn waits_for_replicas(&mut self, options: ShutdownOptions) -> bool {
+        let (node, now) = (self.core.node.clone(), self.core.now);
+        if !node.replication.is_served() || node.shutdown.has_waited() {
+            return false;
+        }
+        let waits_ms = if options.now { 0 } else { i64::from(self.core.config.shutdown_timeout) * 1000 };
+        let waits_until = node.shutdown.until_ms();
+        if waits_until == 0 || (options.now && waits_until > now) {
+            let until_ms = now + waits_ms;
+            node.shutdown.wait_for_replicas(until_ms);
+            self.on_all_cores(Arc::new(move |core| {
+                core.tell_peers(ToPeers::Ending { until_ms });
+                Box::new(())
+            }));
+        }
+        true
+    }
+
     /// Ends the node if that is wanted: at once, or after a last save, during which no write is let in.
     pub(super) fn look_at_shutdown(&mut self) {
         let node = self.core.node.clone();
         let Some(options) = node.shutdown.wanted() else { return };
         if node.shutdown.is_requested() || node.shutdown.is_aborted() || node.shutdown.hold() != 0 {
+            return;
+        }
+        if self.waits_for_replicas(options) {
             return;
         }
         // What has been loaded so far must not take the place of the whole.

@@ -12,8 +12,8 @@ use kvshard::keyspace::ClientId;
 use kvshard::{Args, Effects, Error, Reply};
 
 impl Engine {
-    /// Runs a node command for a connection.
-    pub(super) fn run_node_command(&mut self, index: usize, command: &'static Registered, args: Args<'_>) {
+    /// Runs a node command for a connection. False: it is to be looked at again later.
+    pub(super) fn run_node_command(&mut self, index: usize, command: &'static Registered, args: Args<'_>) -> bool {
         let Run::Node(node_command) = command.run else { unreachable!("a command with the node's route runs on the node") };
         let mut bytes = std::mem::take(&mut self.reply);
         bytes.clear();
@@ -30,6 +30,12 @@ impl Engine {
         self.after_job();
         let began = std::mem::replace(&mut self.last_stamp, self.clock.nanos());
         let nanos = self.last_stamp - began;
+        if matches!(action, Action::NotYet) {
+            self.core.connections[index].stall = Stall::BackPressure;
+            self.congested.push(index);
+            self.reply = bytes;
+            return false;
+        }
         if !matches!(action, Action::Gather(_)) {
             self.count_node_command(Some(index), command, args, nanos, failed);
         }
@@ -38,6 +44,7 @@ impl Engine {
             self.act(index, action, Measured { command, args, nanos });
         }
         self.reply = bytes;
+        true
     }
 
     /// A node command has ended; `index` is its connection, if that is still there.
@@ -65,12 +72,16 @@ impl Engine {
 
     fn act(&mut self, index: usize, action: Action, measured: Measured<'_>) {
         match action {
-            Action::Done => {}
+            Action::Done | Action::NotYet => {}
             Action::Gather(gather) => self.gather(index, gather, measured, None),
             Action::Await => {
                 self.core.connections[index].stall = Stall::Operation;
                 // Whoever is to act on it may sleep.
                 self.mesh.ring_all();
+            }
+            Action::Block { timeout_ms, claimed, mark } => {
+                self.block_elsewhere(index, timeout_ms, claimed);
+                mark.into_iter().for_each(|mark| self.mark_logs(mark));
             }
             Action::Exec => self.exec(index),
             Action::Unwatch => self.unwatch(index),

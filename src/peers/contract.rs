@@ -3,6 +3,7 @@
 use super::status::PeerConnection;
 use crate::config::structures::PrimaryAddress;
 use crate::coordinator::contract::Asker;
+use crate::core::log::Mark;
 use crate::replication::encoded::Encoded;
 use crate::replication::failover::Ask;
 use crate::replication::history::Standing;
@@ -12,8 +13,8 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::{Arc, OnceLock};
 
 /// What the executor is told. The order is that of the queue.
 pub enum ToPeers {
@@ -36,10 +37,17 @@ pub enum ToPeers {
         ask: Ask,
         asker: Option<Asker>,
     },
-    /// WAIT: answered when so many replicas have acknowledged what stands before it. `until_ms`: milliseconds since 1970; 0: no end.
-    Wait {
-        asker: Asker,
-        replicas: u64,
+    Wait(Wait),
+    /// A mark is placed, or on disk, on all cores.
+    Marked,
+    /// Whoever has claimed this client's wait has ended it. `answers`: the executor is to say how things are.
+    EndWait {
+        claimed: Arc<AtomicBool>,
+        answers: bool,
+    },
+    /// The node is to end when its replicas have everything, or at this time; milliseconds since 1970. Each core says so when it lets
+    /// no more writes in.
+    Ending {
         until_ms: i64,
     },
     /// CLIENT KILL: these connections, by their numbers.
@@ -61,6 +69,23 @@ pub enum ToPeers {
     },
     /// The node ends.
     Exit,
+}
+
+/// WAIT and WAITAOF: answered when so many replicas have acknowledged what stands before it.
+pub struct Wait {
+    pub asker: Asker,
+    /// Whoever sets it first answers the client.
+    pub claimed: Arc<AtomicBool>,
+    pub replicas: u64,
+    /// WAITAOF: what counts is what they have on disk.
+    pub disks: Option<Disks>,
+}
+
+/// This node's own part in WAITAOF.
+pub struct Disks {
+    pub needs_own: bool,
+    /// What is waited for; none: nothing is appended.
+    pub mark: Option<Arc<Mark>>,
 }
 
 /// A snapshot on its way to replicas.

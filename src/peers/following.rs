@@ -10,6 +10,7 @@ use super::status::Mode;
 use crate::config::structures::{PrimaryAddress, os_reason};
 use crate::config::values::DisklessLoad;
 use crate::coordinator::contract::{Asker, Beside, Order, Received, ReplicaLoad, ToCore};
+use crate::core::log::Mark;
 use crate::core::shared::Node;
 use crate::observe::{clock, log};
 use crate::protocol::Args;
@@ -23,6 +24,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Bytes of the stream that the first core takes at once, and how many parts may be on their way to it.
@@ -55,6 +57,8 @@ pub(super) struct Following {
     applied_db: u32,
     /// Of the parts that were sent.
     sent_dbs: VecDeque<u32>,
+    /// A mark behind a place of the stream, for the primary that waits for disks. One at a time.
+    mark: Option<(Offset, Arc<Mark>)>,
     // ---- the role ----
     changes: VecDeque<Change>,
     /// What was ordered of the shards and is not done.
@@ -457,6 +461,25 @@ impl Peers {
         self.step_link(Input::Applied(Offset(end)));
     }
 
+    /// What is applied is on disk some time later, if the node appends: that is found out, and told the primary.
+    pub(super) fn look_at_disk(&mut self) {
+        if !self.machine.link().is_up() {
+            return;
+        }
+        let (was_on_disk, is_appended) = (self.machine.link().on_disk(), self.node.persistence.is_appended());
+        let reached = self.following.mark.take_if(|(_, mark)| is_appended && mark.is_synced()).map(|(place, _)| place);
+        let on_disk = if self.config.appendonly { reached.or(was_on_disk) } else { None };
+        if on_disk != was_on_disk {
+            self.machine.step_link(clock::wall_ms(), Input::OnDisk(on_disk), &mut self.outputs);
+        }
+        let applied = self.machine.link().applied();
+        if self.config.appendonly && self.following.mark.is_none() && on_disk < Some(applied) {
+            let mark = Mark::new(self.node.cores);
+            self.following.mark = Some((applied, mark.clone()));
+            self.to_cores.tell(0, ToCore::Mark(mark));
+        }
+    }
+
     /// Commands of a block whose end never came are not to be run.
     fn drop_block(&mut self) {
         if std::mem::take(&mut self.following.in_block) {
@@ -472,6 +495,7 @@ impl Peers {
     fn forget_stream(&mut self) {
         self.following.waiting.clear();
         self.following.sent_dbs.clear();
+        self.following.mark = None;
         (self.following.in_block, self.following.db, self.following.applied_db) = (false, 0, 0);
         // A place in another history, which may be further than any of the next one's.
         self.following.fetched = Offset(0);

@@ -15,7 +15,7 @@ pub mod status;
 use crate::coordinator::contract::{Asker, ToCore, ToCores};
 use crate::core::shared::Node;
 use crate::observe::clock;
-use crate::replication::history::ReplId;
+use crate::replication::history::{Offset, ReplId};
 use crate::replication::link::Link;
 use crate::replication::node::{self, Output};
 use crate::replication::primary::{Input, Primary};
@@ -132,6 +132,8 @@ struct Peers {
     outputs: Vec<Output>,
     /// Of the stream, not yet with the machine.
     fed: Vec<u8>,
+    /// The end of what the shards have done in the stream; what the node itself has put behind it is for nobody to wait for.
+    written: Offset,
     /// The database that the stream has selected.
     selected: Option<usize>,
     replicas: Replicas,
@@ -155,6 +157,7 @@ impl Peers {
                 machine: node::Node::new(primary, link),
                 outputs: Vec::new(),
                 fed: Vec::new(),
+                written: Offset(0),
                 selected: None,
                 replicas: Replicas::default(),
                 following,
@@ -170,7 +173,10 @@ impl Peers {
             }
             ToPeers::Cut { for_replicas, standing } => self.cut(for_replicas, &standing),
             ToPeers::Snapshot(step) => self.snapshot(step),
-            ToPeers::Wait { asker, replicas, until_ms } => self.wait(asker, replicas, until_ms),
+            ToPeers::Wait(wait) => self.wait(wait),
+            ToPeers::Marked => self.settle(),
+            ToPeers::Ending { until_ms } => self.ending(until_ms),
+            ToPeers::EndWait { claimed, answers } => self.end_wait(&claimed, answers),
             ToPeers::ReplicaOf { primary, asker } => self.replica_of(primary, asker),
             ToPeers::Failover { ask, asker } => self.fail_over(ask, asker),
             ToPeers::Started { stored } => self.started(stored),
@@ -194,12 +200,21 @@ impl Peers {
             fed.clear();
             self.fed = fed;
             self.perform();
-            self.node.replication.publish_offset(&self.machine);
+            self.written = self.machine.offset();
+            self.replicas.move_ending(self.written);
+            self.node.replication.publish_offset(&self.machine, self.written());
         }
+    }
+
+    /// What replicas are to have that are waited for: less, if the node has taken over another history since.
+    fn written(&self) -> Offset {
+        self.written.min(self.machine.offset())
     }
 
     /// Does what the machine wants, and says how things are.
     fn settle(&mut self) {
+        self.look_at_disk();
+        self.look_at_ending();
         self.perform();
         self.answer_waits();
         self.publish();
@@ -211,7 +226,8 @@ impl Peers {
         }
         let outboxes = self.replicas.outboxes().chain(self.following.outbox());
         let connections = outboxes.map(|outbox| outbox.about.clone()).collect();
-        self.node.replication.publish(&self.machine, connections, &self.node.current_config(), clock::wall_ms());
+        let config = self.node.current_config();
+        self.node.replication.publish(&self.machine, self.written(), connections, &config, clock::wall_ms());
     }
 
     /// Ends a connection; its tasks tell that it has ended.
@@ -259,7 +275,7 @@ impl Peers {
             self.machine.link_mut().config = following::directives(&self.node);
             self.config = config;
         }
-        self.machine.primary_mut().is_ending = self.node.shutdown.hold() != 0;
+        self.machine.primary_mut().is_ending = self.node.shutdown.hold() != 0 || self.replicas.is_ending();
         let now = clock::wall_ms();
         let save = self.other_save();
         self.machine.step_replicas(now, Input::OtherSave(save), &mut self.outputs);

@@ -2,9 +2,8 @@
 
 use super::Peers;
 use super::connection::{Outbox, Post};
-use super::contract::SnapshotStep;
+use super::contract::{Disks, SnapshotStep, Wait};
 use crate::config::Config;
-use crate::coordinator::contract::Asker;
 use crate::coordinator::status::Saving;
 use crate::observe::{clock, log};
 use crate::replication::history::{Offset, Standing};
@@ -13,12 +12,15 @@ use crate::replication::primary::{self, Close, Input, OtherSave, Output, Replica
 use crossbeam_channel::Sender;
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 #[derive(Default)]
 pub(super) struct Replicas {
     outboxes: HashMap<ReplicaId, Outbox>,
-    waits: Vec<Wait>,
+    /// Clients that wait for replicas, each with the place that they are to reach.
+    waits: Vec<(Wait, Offset)>,
+    ending: Option<Ending>,
     /// Of a snapshot that is streamed, not yet with the machine.
     pieces: VecDeque<Vec<u8>>,
     /// All of its pieces have come.
@@ -27,16 +29,28 @@ pub(super) struct Replicas {
     file: Option<File>,
 }
 
-/// A client that waits for replicas.
-struct Wait {
-    asker: Asker,
-    place: Offset,
-    replicas: u64,
-    /// Milliseconds since 1970; 0: no end.
+/// SHUTDOWN waits for the replicas.
+struct Ending {
     until_ms: i64,
+    /// Cores that write no more.
+    cores: usize,
+    /// What the replicas are to have, and for what of it they were asked.
+    place: Offset,
+    asked: Option<Offset>,
 }
 
 impl Replicas {
+    pub fn is_ending(&self) -> bool {
+        self.ending.is_some()
+    }
+
+    /// The cores have written more after all.
+    pub fn move_ending(&mut self, place: Offset) {
+        if let Some(ending) = &mut self.ending {
+            ending.place = place;
+        }
+    }
+
     pub fn outboxes(&self) -> impl Iterator<Item = &Outbox> {
         self.outboxes.values()
     }
@@ -61,8 +75,14 @@ impl Peers {
                 self.post(to, Post::End);
             }
             Output::Close { replica, how: Close::AfterOutput } => self.post(replica, Post::End),
-            Output::Close { replica, how: Close::Now | Close::OverLimit } => {
+            Output::Close { replica, how: how @ (Close::Now | Close::OverLimit) } => {
                 if let Some(outbox) = self.replicas.outboxes.remove(&replica) {
+                    if how == Close::OverLimit {
+                        let client = outbox.about.line(clock::wall_ms());
+                        log::warning(&format!(
+                            "Client {client} scheduled to be closed ASAP for overcoming of output buffer limits."
+                        ));
+                    }
                     outbox.shut_down();
                 }
             }
@@ -134,15 +154,23 @@ impl Peers {
                 }
             }
             SnapshotStep::Failed => {
-                self.replicas.pieces.drain(..).for_each(|piece| self.node.replication.took_snapshot_bytes(piece.len()));
+                self.drop_pieces();
                 self.step(Input::SnapshotFailed);
             }
         }
         self.pump_snapshot();
     }
 
+    /// Nobody is left to send them to.
+    fn drop_pieces(&mut self) {
+        self.replicas.pieces.drain(..).for_each(|piece| self.node.replication.took_snapshot_bytes(piece.len()));
+    }
+
     /// Gives the machine as much of a streamed snapshot as it wants.
     pub(super) fn pump_snapshot(&mut self) {
+        if !self.machine.primary().is_streaming() {
+            self.drop_pieces();
+        }
         while self.machine.primary().wants_chunk()
             && let Some(piece) = self.replicas.pieces.pop_front()
         {
@@ -197,34 +225,110 @@ impl Peers {
         }
     }
 
-    // ---- WAIT ----
+    // ---- WAIT and WAITAOF ----
 
-    pub(super) fn wait(&mut self, asker: Asker, replicas: u64, until_ms: i64) {
+    pub(super) fn wait(&mut self, wait: Wait) {
         self.stream_on();
-        let wait = Wait { asker, place: self.machine.offset(), replicas, until_ms };
-        if self.answered(&wait, clock::wall_ms()) {
+        let place = self.written();
+        if self.answered(&wait, place) {
             return;
         }
-        self.replicas.waits.push(wait);
+        self.replicas.waits.push((wait, place));
         self.machine.request_acks(clock::wall_ms(), &mut self.outputs);
         self.perform();
+        self.node.replication.publish_offset(&self.machine, self.written());
     }
 
-    /// Answers if there is an answer.
-    fn answered(&self, wait: &Wait, now: i64) -> bool {
-        let acked = self.machine.primary().acked_by(wait.place) as u64;
-        let is_over = wait.until_ms != 0 && now >= wait.until_ms;
-        if acked < wait.replicas && !is_over {
-            return false;
+    /// Answers if it is reached and nobody else has claimed the client.
+    fn answered(&self, wait: &Wait, place: Offset) -> bool {
+        let is_placed = |disks: &Disks| disks.mark.as_ref().is_none_or(|mark| mark.is_placed());
+        let is_own_reached = |disks: &Disks| is_placed(disks) && (!disks.needs_own || self.is_on_disk(disks));
+        let is_reached = self.replicas_at(wait, place) as u64 >= wait.replicas && wait.disks.as_ref().is_none_or(is_own_reached);
+        let answers = is_reached && !wait.claimed.swap(true, Ordering::AcqRel);
+        if answers {
+            self.say_how_far(wait, place);
         }
-        self.answer(Some(wait.asker), format!(":{acked}\r\n").as_bytes());
-        true
+        answers
+    }
+
+    fn say_how_far(&self, wait: &Wait, place: Offset) {
+        let replicas = self.replicas_at(wait, place);
+        let reply = match &wait.disks {
+            None => format!(":{replicas}\r\n"),
+            Some(disks) => format!("*2\r\n:{}\r\n:{replicas}\r\n", u8::from(self.is_on_disk(disks))),
+        };
+        self.answer(Some(wait.asker), reply.as_bytes());
+    }
+
+    fn replicas_at(&self, wait: &Wait, place: Offset) -> usize {
+        let primary = self.machine.primary();
+        if wait.disks.is_none() { primary.acked_by(place) } else { primary.on_disk_of(place) }
+    }
+
+    fn is_on_disk(&self, disks: &Disks) -> bool {
+        self.node.persistence.is_appended() && disks.mark.as_ref().is_some_and(|mark| mark.is_synced())
     }
 
     pub(super) fn answer_waits(&mut self) {
         if !self.replicas.waits.is_empty() {
-            let (waits, now) = (std::mem::take(&mut self.replicas.waits), clock::wall_ms());
-            self.replicas.waits = waits.into_iter().filter(|wait| !self.answered(wait, now)).collect();
+            let mut waits = std::mem::take(&mut self.replicas.waits);
+            waits.retain(|(wait, place)| !self.answered(wait, *place));
+            self.replicas.waits = waits;
+        }
+    }
+
+    pub(super) fn end_wait(&mut self, claimed: &Arc<AtomicBool>, answers: bool) {
+        let at = self.replicas.waits.iter().position(|(wait, _)| Arc::ptr_eq(&wait.claimed, claimed));
+        if let Some((wait, place)) = at.map(|at| self.replicas.waits.swap_remove(at))
+            && answers
+        {
+            self.say_how_far(&wait, place);
+        }
+    }
+}
+
+impl Peers {
+    // ---- SHUTDOWN ----
+
+    pub(super) fn ending(&mut self, until_ms: i64) {
+        if self.node.shutdown.until_ms() != until_ms || self.node.shutdown.has_waited() {
+            // Of an end that was called off, or has been waited for.
+            return;
+        }
+        self.stream_on();
+        let place = self.machine.offset();
+        let known = self.replicas.ending.take().filter(|ending| ending.until_ms == until_ms);
+        let Ending { cores, asked, .. } = known.unwrap_or(Ending { until_ms, cores: 0, place, asked: None });
+        self.replicas.ending = Some(Ending { until_ms, cores: cores + 1, place, asked });
+        self.settle();
+    }
+
+    /// Lets the node end when the replicas have everything, or the time is up.
+    pub(super) fn look_at_ending(&mut self) {
+        let Some(ending) = &mut self.replicas.ending else { return };
+        if self.node.shutdown.until_ms() == 0 {
+            self.replicas.ending = None;
+            return;
+        }
+        let (now, place) = (clock::wall_ms(), ending.place);
+        let is_over = now >= ending.until_ms;
+        if ending.cores < self.node.cores && !is_over {
+            return;
+        }
+        let (all, lagging) = self.machine.primary().lagging(place, now);
+        if lagging.is_empty() || is_over {
+            lagging.iter().for_each(|line| log::warning(line));
+            if all > 0 {
+                log::notice(&format!("{} of {all} replicas are in sync when shutting down.", all - lagging.len()));
+            }
+            self.replicas.ending = None;
+            self.node.shutdown.replicas_are_done();
+            self.to_cores.wake(0);
+        } else if ending.asked != Some(place) {
+            if ending.asked.replace(place).is_none() {
+                log::notice("Waiting for replicas before shutting down.");
+            }
+            self.machine.request_acks(now, &mut self.outputs);
         }
     }
 }

@@ -4,7 +4,7 @@ use super::contract::{Mailbox, ToPeers};
 use crate::config::Config;
 use crate::config::structures::PrimaryAddress;
 use crate::replication::failover::NO_FAILOVER;
-use crate::replication::history::{ReplId, signed};
+use crate::replication::history::{Offset, ReplId, signed};
 use crate::replication::link::facts::TransferFacts;
 use crate::replication::link::{Address, Link};
 use crate::replication::node::Node;
@@ -13,7 +13,7 @@ use crate::replication::primary::request::Contents;
 use crate::replication::primary::{Counts, Target};
 use crossbeam_channel::Receiver;
 use kvshard::settings::Replica;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The node's part in replication.
@@ -39,6 +39,10 @@ pub struct Replication {
     lacks_replicas: AtomicBool,
     /// FAILOVER waits for a replica to have everything.
     pub pauses_writes: AtomicBool,
+    /// The executor has said how things are: it exists.
+    is_served: AtomicBool,
+    /// The end of what the shards have done in the stream.
+    written: AtomicU64,
     /// `master_repl_offset`, and what the backlog has at that moment: first byte and length.
     place: Mutex<(i64, Option<(i64, u64)>)>,
     facts: Mutex<Arc<Facts>>,
@@ -90,6 +94,20 @@ pub struct PeerConnection {
     pub is_primary: bool,
     /// Milliseconds since 1970.
     pub created_ms: i64,
+}
+
+impl PeerConnection {
+    /// As CLIENT LIST shows it.
+    pub fn line(&self, now: i64) -> String {
+        let PeerConnection { id, peer, local, name, is_primary, created_ms } = self;
+        let (flags, command, user) = if *is_primary { ('M', "NULL", "(superuser)") } else { ('S', "psync", "default") };
+        let (name, age) = (String::from_utf8_lossy(name), now / 1000 - created_ms / 1000);
+        format!(
+            "id={id} addr={peer} laddr={local} fd=-1 name={name} age={age} idle=0 flags={flags} db=0 sub=0 psub=0 ssub=0 multi=-1 qbuf=0 \
+             qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={command} user={user} redir=-1 \
+             resp=2"
+        )
+    }
 }
 
 /// The primary, and the link to it.
@@ -188,6 +206,8 @@ impl Replication {
             is_link_down: AtomicBool::new(is_replica),
             lacks_replicas: AtomicBool::new(false),
             pauses_writes: AtomicBool::new(false),
+            is_served: AtomicBool::new(false),
+            written: AtomicU64::new(0),
             place: Mutex::new((0, None)),
             facts: Mutex::new(Arc::new(facts)),
             mailbox,
@@ -246,6 +266,11 @@ impl Replication {
         *facts = Arc::new(Facts { upstream: upstream.map(Upstream::to_be), ..(**facts).clone() });
     }
 
+    /// There is an executor: without one there is no replica.
+    pub fn is_served(&self) -> bool {
+        self.is_served.load(Ordering::Relaxed)
+    }
+
     /// `master_repl_offset`.
     pub fn offset(&self) -> i64 {
         self.place().0
@@ -260,24 +285,32 @@ impl Replication {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Replicas have acknowledged everything so far: how many.
+    /// Replicas have acknowledged everything that was written: how many.
     pub fn caught_up(&self) -> usize {
-        let end = self.offset();
-        self.facts().replicas.iter().filter(|replica| replica.is_online && signed(replica.offset.0) >= end).count()
+        let end = Offset(self.written.load(Ordering::Relaxed));
+        self.facts().replicas.iter().filter(|replica| replica.is_online && replica.offset >= end).count()
+    }
+
+    /// The same on their disks.
+    pub fn caught_up_on_disk(&self) -> usize {
+        let end = Offset(self.written.load(Ordering::Relaxed));
+        self.facts().replicas.iter().filter(|replica| replica.is_online && replica.on_disk >= Some(end)).count()
     }
 
     // ---- told by the executor ----
 
-    pub fn publish(&self, machine: &Node, connections: Vec<Arc<PeerConnection>>, config: &Config, now: i64) {
-        self.publish_offset(machine);
+    pub fn publish(&self, machine: &Node, written: Offset, connections: Vec<Arc<PeerConnection>>, config: &Config, now: i64) {
+        self.publish_offset(machine, written);
+        self.is_served.store(true, Ordering::Relaxed);
         self.is_link_down.store(machine.is_replica() && !machine.link().is_up(), Ordering::Relaxed);
         *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Facts::of(machine, connections, now));
         self.count_good_replicas(config);
     }
 
-    pub fn publish_offset(&self, machine: &Node) {
+    pub fn publish_offset(&self, machine: &Node, written: Offset) {
         let backlog = machine.primary().backlog().map(|backlog| (backlog.first_byte(), backlog.len()));
         *self.place.lock().unwrap_or_else(PoisonError::into_inner) = (signed(machine.offset().0), backlog);
+        self.written.store(written.0, Ordering::Relaxed);
     }
 
     pub fn mode(&self) -> Mode {

@@ -152,7 +152,7 @@ fn list(c: &mut Call<'_>, _r: &mut Reply<'_>) -> Result<Action, Error> {
         if core.id == 0 {
             let peers = &core.node.replication.facts().connections;
             let listed = peers.iter().filter(|peer| chosen.has(peer.id, Class::of_peer(peer)));
-            lines.extend(listed.map(|peer| (peer.id, peer_line(peer, core.now))));
+            lines.extend(listed.map(|peer| (peer.id, format!("{}\n", peer.line(core.now)).into_bytes())));
         }
         lines
     };
@@ -179,19 +179,6 @@ fn joined(parts: Vec<Lines>, order: Option<&[u64]>) -> Vec<u8> {
 /// Bytes of the arguments of the command that runs now.
 fn args_bytes(args: Args<'_>) -> usize {
     args.iter().map(<[u8]>::len).sum()
-}
-
-/// The line of a connection to another node, with its newline.
-fn peer_line(peer: &PeerConnection, now: i64) -> Vec<u8> {
-    let PeerConnection { id, peer: address, local, name, is_primary, created_ms } = peer;
-    let (flags, command, user) = if *is_primary { ('M', "NULL", "(superuser)") } else { ('S', "psync", "default") };
-    let (name, age) = (String::from_utf8_lossy(name), now / 1000 - created_ms / 1000);
-    let line = format!(
-        "id={id} addr={address} laddr={local} fd=-1 name={name} age={age} idle=0 flags={flags} db=0 sub=0 psub=0 ssub=0 multi=-1 qbuf=0 \
-         qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={command} user={user} redir=-1 \
-         resp=2\n"
-    );
-    line.into_bytes()
 }
 
 /// A connection's line, with its newline.

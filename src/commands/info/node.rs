@@ -48,6 +48,12 @@ pub fn server(f: &Figures, text: &mut String) {
         "executable" => executable,
         "config_file" => config_file,
         "io_threads_active" => 0,
+    );
+    let shutdown = &f.node.shutdown;
+    if shutdown.until_ms() > f.now && !shutdown.has_waited() {
+        lines!(text, "shutdown_in_milliseconds" => shutdown.until_ms() - f.now,);
+    }
+    lines!(text,
         "kvcore_version" => env!("CARGO_PKG_VERSION"),
         "kvcore_cores" => f.node.cores,
     );

@@ -85,7 +85,10 @@ impl Coordinator {
         let (is_replica, stored) = (self.node.replication.is_replica(), rdb::standing_of(path));
         // Replicas may go on from where the file stands: they are to hear of every key that is gone, and of every change from now on.
         let rules = LoadRules { keeps_expired: is_replica || stored.is_some(), ..LoadRules::default() };
-        self.node.replication.set_mode(Mode { feeds: stored.is_some() && !is_replica, is_replica });
+        if stored.is_some() {
+            // Without a file nobody waits for it to be loaded: a replica may be here already, and have changed the mode.
+            self.node.replication.set_mode(Mode { feeds: !is_replica, is_replica });
+        }
         if self.load_rdb(path, rules, LoadTo::Shards)?.is_some() {
             log::notice(&format!("DB loaded from disk: {:.3} seconds", began.elapsed().as_secs_f64()));
         }
@@ -153,6 +156,7 @@ impl Coordinator {
         };
         if config.appendonly {
             // What was appended so far has nothing to do with this data: the file begins anew.
+            persistence.is_founded.store(false, Ordering::Release);
             persistence.aof().unfounded = true;
         }
         persistence.set_loading(false, false);

@@ -51,6 +51,8 @@ pub enum Input<'a> {
     LoadFailed(String),
     /// The shards have done everything of the stream before this place.
     Applied(Offset),
+    /// So much of it is on this node's disk; `None`: nothing is appended.
+    OnDisk(Option<Offset>),
     /// To be given several times a second.
     Tick,
 }

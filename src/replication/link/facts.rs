@@ -66,6 +66,11 @@ impl Link {
         if self.is_up() { i64::try_from(self.applied.0).unwrap_or(i64::MAX) } else { -1 }
     }
 
+    /// What of the stream is on this node's disk, as far as it is known.
+    pub fn on_disk(&self) -> Option<Offset> {
+        self.on_disk
+    }
+
     /// What the shards have done of the stream.
     pub fn applied(&self) -> Offset {
         self.applied

@@ -74,6 +74,10 @@ pub struct Link {
     applied: Offset,
     /// An ACK was asked for when everything before this place is applied.
     ack_wanted: Option<Offset>,
+    /// The same when it is on disk.
+    disk_ack_wanted: Option<Offset>,
+    /// What of the stream is on this node's disk, as far as it is known.
+    on_disk: Option<Offset>,
     /// The next PSYNC asks the other side to become the primary (FAILOVER).
     pub asks_failover: bool,
     /// The primary is of old, and wants no ACKs.
@@ -96,6 +100,8 @@ impl Link {
             stream: Stream::default(),
             applied: Offset(0),
             ack_wanted: None,
+            disk_ack_wanted: None,
+            on_disk: None,
             asks_failover: false,
             is_old: false,
             corruption: None,
@@ -117,6 +123,7 @@ impl Link {
             Input::LoadFinished { db } => self.load_finished(now, db, out),
             Input::LoadFailed(reason) => self.load_failed(now, &reason, out),
             Input::Applied(offset) => self.has_applied(offset, out),
+            Input::OnDisk(offset) => self.has_on_disk(offset, out),
             Input::Tick => self.tick(now, out),
         }
     }
@@ -194,7 +201,7 @@ impl Link {
         self.stream.clear();
         self.is_old = false;
         self.corruption = None;
-        self.ack_wanted = None;
+        (self.ack_wanted, self.disk_ack_wanted, self.on_disk) = (None, None, None);
         out.push(Output::Connect(primary));
     }
 
@@ -321,11 +328,22 @@ impl Link {
         }
     }
 
+    fn has_on_disk(&mut self, offset: Option<Offset>, out: &mut Vec<Output>) {
+        self.on_disk = offset;
+        if self.disk_ack_wanted.is_some_and(|wanted| offset >= Some(wanted)) {
+            self.disk_ack_wanted = None;
+            self.ack(out);
+        }
+    }
+
+    /// What is on disk is told behind the offset, which a primary before Redis 7.2 does not read any further.
     fn ack(&mut self, out: &mut Vec<Output>) {
         if matches!(self.state, State::Connected) && !self.is_old {
             self.ack_wanted = self.ack_wanted.filter(|wanted| *wanted > self.applied);
-            let offset = self.applied.to_string();
-            out.push(Output::Send(handshake::command(&[b"REPLCONF", b"ACK", offset.as_bytes()])));
+            let (applied, on_disk) = (self.applied.to_string(), self.on_disk.map(|offset| offset.to_string()));
+            let mut words = vec![&b"REPLCONF"[..], b"ACK", applied.as_bytes()];
+            words.extend(on_disk.iter().flat_map(|offset| [&b"FACK"[..], offset.as_bytes()]));
+            out.push(Output::Send(handshake::command(&words)));
         }
     }
 }

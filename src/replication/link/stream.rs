@@ -198,7 +198,7 @@ impl Link {
             Some(b'r') if is("replconf") => {
                 if args.len() >= 2 && args.get(input, 1).eq_ignore_ascii_case(b"getack") {
                     // As Redis: how far it is without this command.
-                    self.ack_wanted = Some(before);
+                    (self.ack_wanted, self.disk_ack_wanted) = (Some(before), Some(before));
                     if self.applied >= before {
                         self.ack(out);
                     }

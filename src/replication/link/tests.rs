@@ -291,6 +291,11 @@ fn the_offset_is_told_when_it_is_asked_for_and_reached() {
     assert_eq!(script.step(Input::Applied(Offset(111))).said(), [ack]);
     script.step(Input::Applied(Offset(148))).receive(getack).fetch();
     assert_eq!(script.said().len(), 1, "nothing is outstanding: at once");
+    let both = "> *5\\r\\n$8\\r\\nREPLCONF\\r\\n$3\\r\\nACK\\r\\n$3\\r\\n148\\r\\n$4\\r\\nFACK\\r\\n$3\\r\\n";
+    assert!(script.step(Input::OnDisk(Some(Offset(111)))).said().is_empty(), "that was not asked for");
+    assert_eq!(script.step(Input::OnDisk(Some(Offset(148)))).said(), [format!("{both}148\\r\\n")]);
+    script.step(Input::Applied(Offset(185))).receive(getack).fetch();
+    assert_eq!(script.said(), [format!("{both}148\\r\\n").replacen("148", "185", 1)], "what is known of the disk at once");
 }
 
 #[test]

@@ -142,6 +142,11 @@ impl Primary {
         self.replicas.iter().filter(|(_, replica)| self.snapshot.is_streamed() && replica.state == State::WaitsForEnd)
     }
 
+    /// A snapshot is being streamed, and somebody wants it.
+    pub fn is_streaming(&self) -> bool {
+        self.snapshot.is_streamed()
+    }
+
     /// Whether the next piece of a streamed snapshot may come. The slowest of its replicas decides.
     pub fn wants_chunk(&self) -> bool {
         self.snapshot.is_streamed() && self.streamed_to().all(|(_, replica)| replica.in_flight < super::WINDOW_BYTES)
