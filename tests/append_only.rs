@@ -7,7 +7,7 @@ mod harness;
 
 use generated::{Check, Gen, Step, any, command};
 use harness::following::persist_all;
-use harness::{Client, Ends, Program, Random, Server, SmallDisk, Value, copied, encode, seed, setting, wait_until};
+use harness::{Client, Ends, Program, Random, Server, SmallDisk, Value, copied, encode, ok, seed, setting, wait_until};
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -132,6 +132,26 @@ fn appending_can_be_switched_on_and_off() {
 fn bytes_in(directory: &Path) -> u64 {
     let files = std::fs::read_dir(directory).expect("a directory");
     files.map(|file| file.expect("an entry").metadata().expect("a file").len()).sum()
+}
+
+/// The next start would find a file without its beginning.
+#[test]
+fn nobody_ends_while_the_first_file_is_being_written() {
+    for program in [Program::Kvcore { cores: 2 }, Program::Redis] {
+        let mut server = Server::start(program, &["--enable-debug-command", "yes"]);
+        let mut client = server.client();
+        (0..10).for_each(|key| ok(&mut client, &format!("SET key:{key} v")));
+        ok(&mut client, "CONFIG SET rdb-key-save-delay 1000000");
+        ok(&mut client, "CONFIG SET appendonly yes");
+        wait_until("it is being written", || client.info("persistence", "aof_rewrite_in_progress") == "1");
+        for how in ["SHUTDOWN", "SHUTDOWN NOSAVE"] {
+            let reply = server.client().run(how);
+            assert_eq!(reply, Value::Error("ERR Errors trying to SHUTDOWN. Check logs.".into()), "{program:?}");
+        }
+        assert!(server.log().contains("Writing initial AOF, can't exit"), "{}", server.log());
+        client.send(&["SHUTDOWN", "NOSAVE", "FORCE"]);
+        assert_eq!(server.wait_for_exit(), Some(0), "{program:?}");
+    }
 }
 
 #[test]

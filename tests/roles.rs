@@ -262,6 +262,16 @@ fn a_transaction_sees_the_primary_that_it_has_named() {
     }
 }
 
+#[test]
+fn counts_begin_anew_with_config_resetstat() {
+    for program in [ONE, TWO, REDIS] {
+        let (primary, _replica) = pair(program, TWO, &[]);
+        assert_eq!(primary.info("sync_full"), "1");
+        assert_eq!(primary.client().run("CONFIG RESETSTAT"), Value::ok());
+        assert_eq!([primary.info("sync_full"), primary.info("sync_partial_err")], ["0", "0"]);
+    }
+}
+
 /// CONFIG SET has its effect when it answers.
 #[test]
 fn replicas_are_counted_anew_when_the_directive_changes() {

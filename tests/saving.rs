@@ -374,12 +374,12 @@ fn save_points_save_and_say_so() {
 fn said(log: &str) -> Vec<String> {
     let lines = log.lines().skip_while(|line| !line.contains("Ready to accept connections")).skip(1);
     let shown = lines.filter_map(|line| {
-        // The two report their signals differently: Redis from within the handler.
+        // The two report their signals differently: Redis from within the handler, which may write a line in two.
         let text = line.split_once(" # ").or_else(|| line.split_once(" * ")).map_or(line, |(_, text)| text);
         let text = text.rsplit_once(") ").filter(|(head, _)| head.contains("signal-handler")).map_or(text, |(_, text)| text);
         let known = ["Fork CoW", "Received SIGUSR1 in child", "overcommit"].iter().any(|own| text.contains(own));
         let text = text.split(" by pid ").next().unwrap_or(text);
-        (!known).then(|| text.replace("kvcore", "Redis"))
+        (!known && !text.is_empty()).then(|| text.replace("kvcore", "Redis"))
     });
     shown.collect()
 }

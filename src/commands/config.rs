@@ -195,7 +195,8 @@ pub static CONFIG_RESETSTAT: NodeCommand = Command {
     run: reset_statistics,
 };
 
-fn reset_statistics(_c: &mut Call<'_>, _r: &mut Reply<'_>) -> Result<Action, Error> {
+fn reset_statistics(c: &mut Call<'_>, _r: &mut Reply<'_>) -> Result<Action, Error> {
+    c.core.node.replication.reset_counts();
     Ok(Action::Gather(Gather::all(Core::reset_statistics, |_, _, _, reply| {
         reply.ok();
         Ok(())

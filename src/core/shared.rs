@@ -152,6 +152,11 @@ impl Shutdown {
         self.aborted.load(Ordering::Relaxed)
     }
 
+    /// Clients that have asked for it and wait.
+    pub fn askers(&self) -> usize {
+        self.wish().askers.len()
+    }
+
     /// From now on writes wait, until the node ends or [`Shutdown::call_off`].
     pub fn wait_for_replicas(&self, until_ms: i64) {
         self.until_ms.store(until_ms, Ordering::SeqCst);

@@ -315,6 +315,16 @@ impl Engine {
         let (save, no_save) = (options.save && !loading, options.no_save || loading);
         let mut rdb = node.persistence.rdb();
         if let Some(running) = &rdb.running {
+            let is_first =
+                matches!(running.saving, Saving::Rewrite { .. }) && !node.persistence.is_founded.load(Ordering::Acquire);
+            if is_first && !options.force {
+                // A start would find nothing but what was appended since.
+                log::warning("Writing initial AOF, can't exit");
+                log::warning("Errors trying to shut down the server. Check the logs for more information.");
+                node.shutdown.abort();
+                // The coordinator is at work on it.
+                return node.replication.tell(ToPeers::CallOffShutdown);
+            }
             if !node.persistence.give_up.swap(true, Ordering::Relaxed) {
                 match running.saving {
                     Saving::Background => log::warning("There is a child saving an .rdb. Killing it!"),

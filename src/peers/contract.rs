@@ -50,10 +50,14 @@ pub enum ToPeers {
     Ending {
         until_ms: i64,
     },
+    /// The node does not end: those who have asked for it are told.
+    CallOffShutdown,
     /// CLIENT KILL: these connections, by their numbers.
     Kill(Vec<u64>),
     /// DEBUG CHANGE-REPL-ID.
     ChangeId,
+    /// CONFIG RESETSTAT.
+    ResetCounts,
     /// The snapshot of the primary was loaded, with the database that the stream goes on with; or not.
     Loaded(Result<Option<u32>, String>),
     /// The shards have done everything of the primary's stream before this place.

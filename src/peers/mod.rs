@@ -18,7 +18,7 @@ use crate::observe::clock;
 use crate::replication::history::{Offset, ReplId};
 use crate::replication::link::Link;
 use crate::replication::node::{self, Output};
-use crate::replication::primary::{Input, Primary};
+use crate::replication::primary::{Counts, Input, Primary};
 use crate::system::process;
 use contract::ToPeers;
 use crossbeam_channel::{Receiver, TryRecvError};
@@ -188,6 +188,8 @@ impl Peers {
                 self.machine.primary_mut().change_id();
                 self.publish();
             }
+            ToPeers::CallOffShutdown => self.node.shutdown.call_off(&self.to_cores),
+            ToPeers::ResetCounts => self.machine.primary_mut().counts = Counts::default(),
             ToPeers::Adopt(_) | ToPeers::Exit => {}
         }
     }

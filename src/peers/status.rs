@@ -73,8 +73,6 @@ pub struct Facts {
     pub second_offset: i64,
     pub counts: Counts,
     pub replicas: Vec<ReplicaFacts>,
-    /// First byte, length, and memory, all in bytes.
-    pub backlog: Option<(i64, u64, usize)>,
     /// Whom the node follows.
     pub upstream: Option<Upstream>,
     pub connections: Vec<Arc<PeerConnection>>,
@@ -174,7 +172,6 @@ impl Facts {
             second_offset: history.second_repl_offset(),
             counts: primary.counts,
             replicas: primary.replicas(now).collect(),
-            backlog: primary.backlog().map(|backlog| (backlog.first_byte(), backlog.len(), backlog.heap_bytes())),
         }
     }
 }
@@ -189,7 +186,6 @@ impl Replication {
             second_offset: -1,
             counts: Counts::default(),
             replicas: Vec::new(),
-            backlog: None,
             upstream: config.replicaof.as_ref().map(Upstream::to_be),
             connections: Vec::new(),
             failover: NO_FAILOVER,
@@ -258,6 +254,15 @@ impl Replication {
         let wanted = config.min_replicas_to_write as usize;
         let lacks = !self.is_replica() && self.good_replicas(config).is_some_and(|good| good < wanted);
         self.lacks_replicas.store(lacks, Ordering::Relaxed);
+    }
+
+    /// CONFIG RESETSTAT: the executor is told too.
+    pub fn reset_counts(&self) {
+        let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        *facts = Arc::new(Facts { counts: Counts::default(), ..(**facts).clone() });
+        if self.is_served() {
+            self.tell(ToPeers::ResetCounts);
+        }
     }
 
     /// REPLICAOF was accepted in a transaction, which does not wait until it is done; what follows in it sees it all the same.

@@ -88,7 +88,7 @@ pub fn clients(f: &Figures, text: &mut String) {
         "maxclients" => f.config.maxclients,
         "client_recent_max_input_buffer" => f.clients.input_max,
         "client_recent_max_output_buffer" => f.clients.output_max,
-        "blocked_clients" => f.clients.blocked,
+        "blocked_clients" => f.clients.blocked + f.node.shutdown.askers(),
         "tracking_clients" => 0,
         "clients_in_timeout_table" => f.clients.with_timeout,
     );
@@ -103,7 +103,8 @@ pub fn memory(f: &Figures, text: &mut String) {
     let percent = |part: u64, whole: u64| format!("{:.2}%", if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 });
     let beyond = |a: u64, b: u64| a as i64 - b as i64;
     let total_system = memory::of_the_machine();
-    let backlog = f.node.replication.facts().backlog.map_or(0, |(_, _, bytes)| bytes);
+    // What is kept for replicas that are behind comes on top of what is wanted.
+    let stream_bytes = f.node.replication.place().1.map_or(0, |(_, len)| len);
     text.push_str("# Memory\r\n");
     lines!(text,
         "used_memory" => used,
@@ -147,8 +148,8 @@ pub fn memory(f: &Figures, text: &mut String) {
         "mem_fragmentation_ratio" => ratio(resident, used),
         "mem_fragmentation_bytes" => beyond(resident, used),
         "mem_not_counted_for_evict" => 0,
-        "mem_replication_backlog" => backlog,
-        "mem_total_replication_buffers" => backlog,
+        "mem_replication_backlog" => stream_bytes.min(f.config.repl_backlog_size),
+        "mem_total_replication_buffers" => stream_bytes,
         "mem_clients_slaves" => 0,
         "mem_clients_normal" => f.clients.memory,
         "mem_cluster_links" => 0,
