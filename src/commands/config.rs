@@ -108,8 +108,8 @@ fn change(node: &Node, pairs: &[(&[u8], &[u8])], context: SetContext) -> Result<
     let mut next = (**current).clone();
     let changed = next.set(pairs, context)?;
     take_effect(node, &current, &next, &changed)?;
-    node.replication.count_good_replicas(&next);
     *current = Arc::new(next);
+    node.replication.configured(&current);
     Ok(())
 }
 

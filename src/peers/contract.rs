@@ -56,6 +56,8 @@ pub enum ToPeers {
     Kill(Vec<u64>),
     /// DEBUG CHANGE-REPL-ID.
     ChangeId,
+    /// CONFIG SET: what is asked for next is to go by it.
+    Configured,
     /// CONFIG RESETSTAT.
     ResetCounts,
     /// The snapshot of the primary was loaded, with the database that the stream goes on with; or not.

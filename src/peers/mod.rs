@@ -189,6 +189,7 @@ impl Peers {
                 self.publish();
             }
             ToPeers::CallOffShutdown => self.node.shutdown.call_off(&self.to_cores),
+            ToPeers::Configured => self.configure(),
             ToPeers::ResetCounts => self.machine.primary_mut().counts = Counts::default(),
             ToPeers::Adopt(_) | ToPeers::Exit => {}
         }
@@ -270,13 +271,18 @@ impl Peers {
         }
     }
 
-    fn tick(&mut self) {
+    /// Takes the configuration over, if there is another one.
+    fn configure(&mut self) {
         let config = self.node.current_config();
         if !Arc::ptr_eq(&config, &self.config) {
             self.machine.primary_mut().configure(replicas::directives(&config));
             self.machine.link_mut().config = following::directives(&self.node);
             self.config = config;
         }
+    }
+
+    fn tick(&mut self) {
+        self.configure();
         self.machine.primary_mut().is_ending = self.node.shutdown.hold() != 0 || self.replicas.is_ending();
         let now = clock::wall_ms();
         let save = self.other_save();

@@ -249,8 +249,15 @@ impl Replication {
         (wanted > 0 && lag_s > 0).then(|| self.facts().replicas.iter().filter(is_good).count())
     }
 
-    /// To be called when the directives have changed.
-    pub fn count_good_replicas(&self, config: &Config) {
+    /// The directives have changed.
+    pub fn configured(&self, config: &Config) {
+        self.count_good_replicas(config);
+        if self.is_served() {
+            self.tell(ToPeers::Configured);
+        }
+    }
+
+    fn count_good_replicas(&self, config: &Config) {
         let wanted = config.min_replicas_to_write as usize;
         let lacks = !self.is_replica() && self.good_replicas(config).is_some_and(|good| good < wanted);
         self.lacks_replicas.store(lacks, Ordering::Relaxed);
