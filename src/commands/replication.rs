@@ -3,6 +3,7 @@
 
 use super::{Action, Call, Gather, NodeCommand};
 use crate::config::structures::PrimaryAddress;
+use crate::coordinator::contract::Asker;
 use crate::core::Core;
 use crate::core::connection::Special;
 use crate::core::log::Mark;
@@ -153,7 +154,6 @@ fn replicaof(c: &mut Call<'_>, r: &mut Reply<'_>) -> Result<Action, Error> {
     if c.client().special.has(Special::LOADER) {
         return Err(IN_STREAM);
     }
-    let asker = (!c.in_exec).then(|| c.asker());
     let args = c.args;
     let primary = if args.is(1, "no") && args.is(2, "one") {
         None
@@ -171,12 +171,18 @@ fn replicaof(c: &mut Call<'_>, r: &mut Reply<'_>) -> Result<Action, Error> {
         node.set_replicaof(primary.clone());
         node.replication.announce(primary.as_ref());
     }
-    c.core.tell_peers(ToPeers::ReplicaOf { primary, asker });
+    Ok(ask(c, r, |asker| ToPeers::ReplicaOf { primary, asker }))
+}
+
+/// The client waits until it is done; a transaction does not.
+fn ask(c: &mut Call<'_>, r: &mut Reply<'_>, message: impl FnOnce(Option<Asker>) -> ToPeers) -> Action {
+    let asker = (!c.in_exec).then(|| c.asker());
+    c.core.tell_peers(message(asker));
     if c.in_exec {
         r.ok();
-        return Ok(Action::Done);
+        return Action::Done;
     }
-    Ok(Action::Await)
+    Action::Await
 }
 
 pub static FAILOVER: NodeCommand = Command {
@@ -210,14 +216,8 @@ pub static FAILOVER: NodeCommand = Command {
 
 fn failover(c: &mut Call<'_>, r: &mut Reply<'_>) -> Result<Action, Error> {
     let args: Vec<&[u8]> = c.args.iter().skip(1).collect();
-    let ask = Ask::parse(&args).map_err(|text| Error::Owned(format!("ERR {text}")))?;
-    let asker = (!c.in_exec).then(|| c.asker());
-    c.core.tell_peers(ToPeers::Failover { ask, asker });
-    if c.in_exec {
-        r.ok();
-        return Ok(Action::Done);
-    }
-    Ok(Action::Await)
+    let wish = Ask::parse(&args).map_err(|text| Error::Owned(format!("ERR {text}")))?;
+    Ok(ask(c, r, |asker| ToPeers::Failover { ask: wish, asker }))
 }
 
 pub static WAIT: NodeCommand = Command {
