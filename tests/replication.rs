@@ -357,14 +357,16 @@ fn a_replica_restarted_in_the_middle_of_the_stream_continues_exactly() {
 }
 
 /// Either side is killed while commands stream, and comes back with what it has on disk.
-fn kills_under_load(primary: Program, replica: Program) {
+/// `load`: the replica's `repl-diskless-load`.
+fn kills_under_load(primary: Program, replica: Program, load: &str) {
     let mut g = generator(6);
     let appending = ["--appendonly", "yes", "--appendfsync", "no"];
     let mut first = Server::following(primary, &appending);
     let home = tempfile::tempdir().expect("a temporary directory");
     let files = home.path().to_string_lossy().into_owned();
+    let kept = ["--dir", &files, "--repl-diskless-load", load];
     let way = Proxy::to(first.port);
-    let mut second = Server::following(replica, &["--dir", &files]);
+    let mut second = Server::following(replica, &kept);
     second.follow(way.port);
     second.linked();
     let mut before: Vec<Server> = Vec::new();
@@ -394,7 +396,7 @@ fn kills_under_load(primary: Program, replica: Program) {
             std::thread::sleep(Duration::from_millis(50 + g.below(150) as u64));
             if round % 2 == 0 {
                 second.kill();
-                second = Server::following(replica, &["--dir", &files, "--replicaof", &format!("127.0.0.1 {}", way.port)]);
+                second = Server::following(replica, &[&kept[..], &["--replicaof", &format!("127.0.0.1 {}", way.port)]].concat());
                 std::thread::sleep(Duration::from_millis(g.below(50) as u64));
             } else {
                 first.kill();
@@ -414,17 +416,19 @@ fn kills_under_load(primary: Program, replica: Program) {
 
 #[test]
 fn kills_under_load_are_survived_with_kvcore_before_redis() {
-    kills_under_load(TWO, REDIS);
+    kills_under_load(TWO, REDIS, "disabled");
 }
 
 #[test]
 fn kills_under_load_are_survived_with_redis_before_kvcore() {
-    kills_under_load(REDIS, TWO);
+    kills_under_load(REDIS, TWO, "on-empty-db");
 }
 
 #[test]
 fn kills_under_load_are_survived_with_kvcore_before_kvcore() {
-    kills_under_load(THREE, TWO);
+    for load in ["disabled", "swapdb"] {
+        kills_under_load(THREE, TWO, load);
+    }
 }
 
 /// A replica that falls behind its output buffer's limit is cut off, and takes everything again.

@@ -3,16 +3,12 @@
 
 mod harness;
 
-use harness::following::{caught_up, field_of};
-use harness::{Client, PATIENCE, Program, Server, Value, encode, wait_until, words};
+use harness::following::{ONE, REDIS, TWO, caught_up, field_of};
+use harness::{Client, PATIENCE, Server, Value, encode, wait_until, words};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-
-const ONE: Program = Program::Kvcore { cores: 1 };
-const TWO: Program = Program::Kvcore { cores: 2 };
-const REDIS: Program = Program::Redis;
 
 const MOMENT: Duration = Duration::from_millis(100);
 
