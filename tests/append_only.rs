@@ -6,7 +6,7 @@ mod generated;
 mod harness;
 
 use generated::{Check, Gen, Step, any, command};
-use harness::following::persist_all;
+use harness::following::keep_all;
 use harness::{Client, Ends, Program, Random, Server, SmallDisk, Value, copied, encode, ok, seed, setting, wait_until};
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -59,7 +59,7 @@ fn generated_commands_survive(cores: usize, policy: &str) {
             });
             assert!(client.run("INFO persistence").text().contains("aof_last_bgrewrite_status:ok\r\n"), "{}", server.log());
         }
-        persist_all(&mut client);
+        keep_all(&server);
         check_loads(&server, policy);
     }
 }
