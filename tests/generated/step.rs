@@ -41,6 +41,12 @@ impl Step {
         Step { args, check }
     }
 
+    /// A failing BITFIELD lengthens the string and counts as no change, so that replicas and files do not hear of it, with redis-server
+    /// too.
+    pub fn grows_unseen(&self) -> bool {
+        self.name() == "BITFIELD" && self.args.iter().any(|arg| arg.eq_ignore_ascii_case(b"fail"))
+    }
+
     /// Whether one request and one reply on each side is all there is to it, so that it may stand in a pipeline or in MULTI.
     pub fn is_plain(&self) -> bool {
         matches!(self.check, Check::Exact | Check::Unordered | Check::UnorderedPairs | Check::Near(_) | Check::Shape)
