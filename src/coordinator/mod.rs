@@ -65,7 +65,7 @@ impl Coordinator {
         if self.node.current_config().appendonly {
             self.begin_appending(disk, manifest).map_err(LoadError::Fatal)?;
         }
-        if stored.is_some() || self.node.replication.is_replica() {
+        if self.node.replication.is_replica() {
             self.node.replication.tell(ToPeers::Started { stored });
         }
         self.node.persistence.loading.store(false, Ordering::SeqCst);

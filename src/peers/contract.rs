@@ -69,7 +69,9 @@ pub enum ToPeers {
     },
     /// The node's role, and whether changes are fed, are now as they were wanted.
     Switched,
-    /// The node has loaded its data set at the start, and may follow another.
+    /// The node, a primary, loads at its start a data set that stands here in a replication stream.
+    Restore(Standing),
+    /// The node, a replica, has loaded its data set at the start, and may follow its primary.
     Started {
         stored: Option<Standing>,
     },

@@ -99,18 +99,15 @@ impl Peers {
     // ---- whom to follow ----
 
     /// The data set is here, at the start.
+    pub(super) fn restore(&mut self, stored: Standing) {
+        self.machine.restore_as_primary(clock::wall_ms(), stored, &mut self.outputs);
+        self.settle();
+    }
+
     pub(super) fn started(&mut self, stored: Option<Standing>) {
         self.following.is_starting = false;
-        let now = clock::wall_ms();
-        match self.config.replicaof.clone() {
-            Some(PrimaryAddress { host, port }) => {
-                self.machine.start_as_replica(now, Address { host, port }, stored, &mut self.outputs);
-            }
-            None => {
-                if let Some(stored) = stored {
-                    self.machine.restore_as_primary(now, stored, &mut self.outputs);
-                }
-            }
+        if let Some(PrimaryAddress { host, port }) = self.config.replicaof.clone() {
+            self.machine.start_as_replica(clock::wall_ms(), Address { host, port }, stored, &mut self.outputs);
         }
         self.settle();
     }

@@ -179,6 +179,7 @@ impl Peers {
             ToPeers::EndWait { claimed, answers } => self.end_wait(&claimed, answers),
             ToPeers::ReplicaOf { primary, asker } => self.replica_of(primary, asker),
             ToPeers::Failover { ask, asker } => self.fail_over(ask, asker),
+            ToPeers::Restore(stored) => self.restore(stored),
             ToPeers::Started { stored } => self.started(stored),
             ToPeers::Switched => self.switched(),
             ToPeers::Loaded(result) => self.loaded(result),

@@ -85,9 +85,13 @@ impl Coordinator {
         let (is_replica, stored) = (self.node.replication.is_replica(), rdb::standing_of(path));
         // Replicas may go on from where the file stands: they are to hear of every key that is gone, and of every change from now on.
         let rules = LoadRules { keeps_expired: is_replica || stored.is_some(), ..LoadRules::default() };
-        if stored.is_some() {
-            // Without a file nobody waits for it to be loaded: a replica may be here already, and have changed the mode.
-            self.node.replication.set_mode(Mode { feeds: !is_replica, is_replica });
+        if let Some(stored) = stored
+            && !is_replica
+        {
+            // Before anything is loaded: of the first key that expires replicas are to hear. Without a file nobody waits for it to
+            // be loaded: a replica may be here already, and have changed the mode.
+            self.node.replication.set_mode(Mode { feeds: true, is_replica: false });
+            self.node.replication.tell(ToPeers::Restore(stored));
         }
         if self.load_rdb(path, rules, LoadTo::Shards)?.is_some() {
             log::notice(&format!("DB loaded from disk: {:.3} seconds", began.elapsed().as_secs_f64()));
