@@ -250,8 +250,9 @@ fn run_cores(
     all.sort_by_key(|&(id, _)| id);
     let bells = Arc::new(all.into_iter().map(|(_, wake)| Doorbell::new(wake)).collect::<Vec<_>>());
     node.startup_memory.store(memory::used(), Ordering::Relaxed);
-    let may_load = loading::is_expected(&node.current_config());
-    node.persistence.loading.store(may_load, Ordering::SeqCst);
+    if loading::is_expected(&node.current_config()) {
+        node.persistence.close(false);
+    }
     let mut listening = Some(listening);
     for (mesh, assign) in meshes(node.cores, bells.clone()).into_iter().zip(&assignments) {
         let listening = listening.take();

@@ -43,15 +43,19 @@ pub enum Order {
 pub enum ReplicaLoad {
     /// Whole, in a temporary file, which is to become the node's RDB file first.
     File { path: PathBuf, file: File },
-    /// On its way. `total`: its length in bytes, if that is known.
-    Stream { received: Receiver<Received>, total: Option<u64>, beside: Option<Beside> },
+    /// On its way. `total`: its length in bytes, if that is known. `shows_old`: clients may read meanwhile what is in memory, as it is
+    /// loaded beside that.
+    Stream { received: Receiver<Received>, total: Option<u64>, to: LoadTo, shows_old: bool },
 }
 
-/// The data set is kept beside what is in memory until it is whole.
-#[derive(Clone, Copy)]
-pub struct Beside {
-    /// Clients may read what is in memory meanwhile.
-    pub shows_old: bool,
+impl ReplicaLoad {
+    pub fn shows_old(&self) -> bool {
+        matches!(self, ReplicaLoad::Stream { shows_old: true, .. })
+    }
+
+    pub fn is_beside(&self) -> bool {
+        matches!(self, ReplicaLoad::Stream { to: LoadTo::Beside, .. })
+    }
 }
 
 /// Of a data set on its way. One that will never be whole ends without [`Received::Whole`].
@@ -113,8 +117,6 @@ pub enum ToCore {
     ForgetStream,
     /// The configuration was changed by another than a client.
     Configure,
-    /// What was loaded beside the data set takes its place, on all shards at one moment. For the first core.
-    TakeBeside { done: Sender<()> },
 }
 
 /// Steps of loading. A core takes them in their order.
@@ -129,6 +131,8 @@ pub enum Load {
     Commands(Vec<u8>),
     /// Answer when everything before is done.
     Flush,
+    /// What was loaded beside the data set takes its place, on all shards at one moment. For the first core, which answers then.
+    TakeBeside,
     /// The data set is whole, or `keeps` nothing of it. Is answered like [`Load::Flush`].
     End { keeps: bool },
 }
@@ -151,7 +155,7 @@ pub enum LoadTo {
 
 /// What a core has to say while it loads.
 pub enum LoadReport {
-    /// It has come to a [`Load::Flush`] or [`Load::End`].
+    /// It has done what was to be answered.
     Done,
     /// It has met something that must not be; it does nothing more.
     Fault(Fault),

@@ -68,7 +68,7 @@ impl Coordinator {
         if self.node.replication.is_replica() {
             self.node.replication.tell(ToPeers::Started { stored });
         }
-        self.node.persistence.loading.store(false, Ordering::SeqCst);
+        self.node.persistence.open();
         log::notice("Ready to accept connections");
         Ok(())
     }

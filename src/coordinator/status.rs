@@ -225,10 +225,16 @@ impl Persistence {
         }
     }
 
-    /// Closes the node to clients, or only to what could disturb a data set that is loaded beside theirs; or opens it again.
-    pub fn set_loading(&self, loading: bool, beside: bool) {
-        self.loading.store(loading && !beside, Ordering::SeqCst);
-        self.async_loading.store(loading && beside, Ordering::SeqCst);
+    /// Closes the node to clients while a data set is loaded; if it `shows_old` data meanwhile, only to what could disturb that.
+    pub fn close(&self, shows_old: bool) {
+        self.loading.store(!shows_old, Ordering::SeqCst);
+        self.async_loading.store(shows_old, Ordering::SeqCst);
+    }
+
+    /// Opens it again.
+    pub fn open(&self) {
+        self.loading.store(false, Ordering::SeqCst);
+        self.async_loading.store(false, Ordering::SeqCst);
     }
 
     /// CONFIG SET and the like ask.

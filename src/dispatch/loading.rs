@@ -88,6 +88,7 @@ impl Engine {
                 self.run_commands(bytes);
             }
             Load::Flush => self.report(LoadReport::Done),
+            Load::TakeBeside => self.take_beside(),
             Load::End { keeps } => {
                 self.forget_client();
                 self.end_load(keeps);
@@ -118,7 +119,7 @@ impl Engine {
         let shard = self.core.shard.as_mut().expect("looked at before every step");
         match to {
             LoadTo::Shards => {}
-            LoadTo::EmptiedShards => shard.flush_all(),
+            LoadTo::EmptiedShards => _ = shard.flush_all(),
             LoadTo::Beside => shard.begin_beside(),
         }
         let limits = ValueLimits::new(&shard.settings, shard.hasher.state());
@@ -129,18 +130,19 @@ impl Engine {
         let (Some(shard), Some(begun)) = (&mut self.core.shard, &self.loader.begun) else { return };
         match begun.to {
             _ if keeps => {}
-            LoadTo::Shards | LoadTo::EmptiedShards => shard.flush_all(),
+            LoadTo::Shards | LoadTo::EmptiedShards => _ = shard.flush_all(),
             LoadTo::Beside => shard.discard_beside(),
         }
     }
 
     /// What was loaded beside the data set takes its place.
-    pub(super) fn take_beside(&mut self, done: Sender<()>) {
+    fn take_beside(&mut self) {
+        let Some(reports) = self.loader.begun.as_ref().map(|begun| begun.reports.clone()) else { return };
         let mut block = Block::new(Vec::new(), false);
         block.on_all_shards = Some(Box::new(move |core, shards| {
             shards.iter_mut().for_each(|shard| shard.take_beside(core.now));
             // A coordinator that waits no longer is ending.
-            let _gone = done.send(());
+            let _gone = reports.send(LoadReport::Done);
             None
         }));
         self.begin_for_nobody(self.whole_shards(), block);
@@ -156,9 +158,6 @@ impl Engine {
     fn load_records(&mut self, db: usize, batch: &[u8]) {
         let Some(begun) = self.loader.begun.as_mut().filter(|begun| !begun.faulty) else { return };
         let shard = self.core.shard.as_mut().expect("looked at before every step");
-        if begun.to == LoadTo::Beside {
-            shard.exchange_beside();
-        }
         let progress = &self.core.node.persistence.load;
         let (mut counts, mut records) = ([0; 3], Records::new(batch));
         let mut group: Vec<Record<'_>> = Vec::with_capacity(GROUP);
@@ -168,7 +167,7 @@ impl Engine {
             for record in records.by_ref().take(GROUP) {
                 match record {
                     Ok(record) => {
-                        shard.dbs[db].prefetch(&shard.hasher.key(&record.key));
+                        shard.prefetch_load(db, &record);
                         group.push(record);
                     }
                     Err(error) => bad = Some(LoadFault::Record(error)),
@@ -188,9 +187,6 @@ impl Engine {
                 Err(fault) => break Err(fault),
             }
         };
-        if begun.to == LoadTo::Beside {
-            shard.exchange_beside();
-        }
         progress.keys_loaded.fetch_add(counts[Taken::Loaded as usize], Ordering::Relaxed);
         progress.keys_expired.fetch_add(counts[Taken::Expired as usize], Ordering::Relaxed);
         progress.applied_bytes.fetch_add(batch.len() as u64, Ordering::Relaxed);

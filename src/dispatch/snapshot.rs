@@ -196,7 +196,6 @@ impl Engine {
                 ToCore::Apply { bytes, end } => self.stream_part(Part { bytes, end }),
                 ToCore::Mark(mark) => self.mark_logs(mark),
                 ToCore::ForgetStream => self.forget_stream(),
-                ToCore::TakeBeside { done } => self.take_beside(done),
                 ToCore::Configure => self.core.apply_config(self.core.node.current_config()),
                 ToCore::Load(load) => {
                     if !self.load(load, &mut budget) {

@@ -9,7 +9,7 @@ use super::connection::{self, Outbox, Post};
 use super::status::Mode;
 use crate::config::structures::{PrimaryAddress, os_reason};
 use crate::config::values::DisklessLoad;
-use crate::coordinator::contract::{Asker, Beside, Order, Received, ReplicaLoad, ToCore};
+use crate::coordinator::contract::{Asker, LoadTo, Order, Received, ReplicaLoad, ToCore};
 use crate::core::log::Mark;
 use crate::core::shared::Node;
 use crate::observe::{clock, log};
@@ -17,7 +17,7 @@ use crate::protocol::Args;
 use crate::replication::failover::Ask;
 use crate::replication::history::{Offset, Standing};
 use crate::replication::link::stream::Kind;
-use crate::replication::link::{self, Address, Input, LoadTo, Output};
+use crate::replication::link::{self, Address, Input, Output};
 use crossbeam_channel::{Sender, unbounded};
 use kvshard::effects::write_command;
 use std::collections::VecDeque;
@@ -289,15 +289,15 @@ impl Peers {
 
     // ---- the data set ----
 
-    fn load_begins(&mut self, total: Option<u64>, to: LoadTo, is_same_history: bool) {
-        let beside = match to {
-            LoadTo::Disk => return self.create_file(),
-            LoadTo::Memory => None,
-            LoadTo::Beside => Some(Beside { shows_old: is_same_history }),
+    fn load_begins(&mut self, total: Option<u64>, to: link::LoadTo, is_same_history: bool) {
+        let (to, shows_old) = match to {
+            link::LoadTo::Disk => return self.create_file(),
+            link::LoadTo::Memory => (LoadTo::EmptiedShards, false),
+            link::LoadTo::Beside => (LoadTo::Beside, is_same_history),
         };
         let (sender, received) = unbounded();
         self.following.transfer = Transfer::ToCoordinator { sender, is_whole: false };
-        self.order_load(ReplicaLoad::Stream { received, total, beside });
+        self.order_load(ReplicaLoad::Stream { received, total, to, shows_old });
     }
 
     fn create_file(&mut self) {
@@ -353,9 +353,8 @@ impl Peers {
         let persistence = &self.node.persistence;
         // What is being saved is about to be replaced.
         persistence.give_up.store(true, Ordering::Relaxed);
-        let beside = if let ReplicaLoad::Stream { beside, .. } = &load { *beside } else { None };
-        persistence.set_loading(true, beside.is_some_and(|beside| beside.shows_old));
-        if beside.is_none() {
+        persistence.close(load.shows_old());
+        if !load.is_beside() {
             self.forget_stream();
         }
         // If the coordinator is gone the node is ending.
@@ -557,9 +556,9 @@ pub(super) fn directives(node: &Node) -> link::Config {
         replica_announce_ip: text(&config.replica_announce_ip).map(|ip| String::from_utf8_lossy(&ip).into_owned()),
         repl_timeout_s: config.repl_timeout,
         load_to: match config.repl_diskless_load {
-            DisklessLoad::OnEmptyDb if node.keys() == 0 => LoadTo::Memory,
-            DisklessLoad::Disabled | DisklessLoad::OnEmptyDb => LoadTo::Disk,
-            DisklessLoad::Swapdb => LoadTo::Beside,
+            DisklessLoad::OnEmptyDb if node.keys() == 0 => link::LoadTo::Memory,
+            DisklessLoad::Disabled | DisklessLoad::OnEmptyDb => link::LoadTo::Disk,
+            DisklessLoad::Swapdb => link::LoadTo::Beside,
         },
     }
 }

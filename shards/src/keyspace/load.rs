@@ -5,6 +5,7 @@
 
 use crate::codec::rdb::file::{Access, Cause, FileError, Record};
 use crate::codec::rdb::{CodecError, ValueLimits};
+use crate::keyspace::Db;
 use crate::shard::Shard;
 
 /// How records are to be taken.
@@ -43,7 +44,37 @@ impl std::fmt::Display for LoadFault {
 }
 
 impl Shard {
-    /// Takes one key into database `db`. Nobody is told: no watcher, no waiting client, no event, no effect.
+    /// Another data set is about to be loaded, beside what the shard holds.
+    pub fn begin_beside(&mut self) {
+        self.discard_beside();
+        self.beside = Some(self.dbs.iter().map(|_| Db::new(self.hasher.clone())).collect());
+    }
+
+    /// The other data set takes the place of the databases, as if each had been swapped.
+    pub fn take_beside(&mut self, now: i64) {
+        let count = self.dbs.len();
+        self.dbs.extend(self.beside.take().into_iter().flatten());
+        (count..self.dbs.len()).for_each(|other| self.swap_dbs(other - count, other, now));
+        self.dbs.split_off(count).into_iter().for_each(|db| self.discard_db(db));
+    }
+
+    pub fn discard_beside(&mut self) {
+        self.beside.take().into_iter().flatten().for_each(|db| self.trash.discard_db(db));
+    }
+
+    /// Where a key of database `db` is loaded to.
+    fn load_target(&mut self, db: usize) -> &mut Db {
+        &mut self.beside.as_mut().unwrap_or(&mut self.dbs)[db]
+    }
+
+    /// Fetches the memory that [`Shard::load`] needs for the record's key.
+    pub fn prefetch_load(&mut self, db: usize, record: &Record<'_>) {
+        let key = self.hasher.key(&record.key);
+        self.load_target(db).prefetch(&key);
+    }
+
+    /// Takes one key into database `db`, beside what the shard holds if that was begun. Nobody is told: no watcher, no waiting client,
+    /// no event, no effect.
     pub fn load(
         &mut self,
         db: usize,
@@ -62,7 +93,7 @@ impl Shard {
         }
         entry.set_access(self.loaded_access(record.access, now));
         let key = self.hasher.key(&record.key);
-        match self.dbs[db].put(&key, entry) {
+        match self.load_target(db).put(&key, entry) {
             Some(_) if !rules.replaces => Err(LoadFault::Duplicate { db, key: record.key.to_vec() }),
             replaced => {
                 replaced.into_iter().for_each(|old| self.trash.discard(old));

@@ -173,7 +173,7 @@ fn close_for_loading(c: &mut Call<'_>, saving: Saving) -> Result<Arc<Node>, Erro
     if !node.persistence.begin_save(saving, c.core.now / 1000) {
         return Err(Error::Text("ERR Background save already in progress"));
     }
-    node.persistence.loading.store(true, Ordering::SeqCst);
+    node.persistence.close(false);
     Ok(node)
 }
 

@@ -111,8 +111,9 @@ impl Coordinator {
         let mut session = Session::begin(self, total_bytes(&place, &manifest)?, rules, to);
         // Commands reach other cores by way of the first one, which is not the way that this came: all must know by then that they load.
         session.flush()?;
-        let next_operation = session.load_files(disk, &config, &place, &manifest)?;
-        session.end()?;
+        let mut next_operation = OperationId::default();
+        let read = session.load_files(disk, &config, &place, &manifest).map(|next| next_operation = next);
+        session.finish(read, true)?;
         log::notice(&format!("DB loaded from append only file: {:.3} seconds", began.elapsed().as_secs_f64()));
         Ok(Loaded { manifest, next_operation, stored: None })
     }

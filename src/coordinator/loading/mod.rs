@@ -27,7 +27,7 @@ use crate::persistence::disk::FileLayer;
 use crate::persistence::manifest::Manifest;
 use crate::persistence::spanning::OperationId;
 use crate::replication::history::{Standing, StoredStanding};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use kvshard::keyspace::load::LoadRules;
 use source::Source;
 use std::fs::File;
@@ -134,9 +134,10 @@ impl Coordinator {
         let config = self.node.current_config();
         let rules = LoadRules { keeps_expired: true, ..LoadRules::default() };
         let persistence = &self.node.persistence;
+        // Something else may have opened it since.
+        persistence.close(load.shows_old());
         let loaded = match load {
             ReplicaLoad::File { path, file } => {
-                persistence.set_loading(true, false);
                 let place = config.dbfilename.path();
                 let placed = put_in_place(&path, &file, place);
                 let loaded = placed.and_then(|()| self.load_rdb(place, rules, LoadTo::EmptiedShards));
@@ -146,9 +147,7 @@ impl Coordinator {
                 }
                 loaded
             }
-            ReplicaLoad::Stream { received, total, beside } => {
-                persistence.set_loading(true, beside.is_some_and(|beside| beside.shows_old));
-                let to = if beside.is_some() { LoadTo::Beside } else { LoadTo::EmptiedShards };
+            ReplicaLoad::Stream { received, total, to, .. } => {
                 self.load_stream(Source::stream(received, total.unwrap_or(0)), rules, to).map(Some)
             }
         };
@@ -163,13 +162,13 @@ impl Coordinator {
             persistence.is_founded.store(false, Ordering::Release);
             persistence.aof().unfounded = true;
         }
-        persistence.set_loading(false, false);
+        persistence.open();
         self.node.replication.tell(ToPeers::Loaded(loaded));
     }
 
     /// Opens the node again, and answers.
     pub(super) fn reopen(&self, to: Asker, reply: &[u8]) {
-        self.node.persistence.loading.store(false, Ordering::SeqCst);
+        self.node.persistence.open();
         self.to_cores.tell(to.core, ToCore::Reply { to, reply: reply.to_vec() });
     }
 }
@@ -288,33 +287,33 @@ impl<'c> Session<'c> {
         self.all_answer(|| Load::Flush)
     }
 
-    /// The data set is whole.
-    fn end(self) -> Result<(), LoadError> {
-        self.all_answer(|| Load::End { keeps: true })
-    }
-
-    /// Nothing more comes. `keeps`: what was loaded stays where it is.
-    fn give_up(self, keeps: bool) {
-        (0..self.to_cores.cores()).for_each(|core| self.to_cores.tell(core, ToCore::Load(Load::End { keeps })));
+    /// The data set is whole, or nothing more of it comes. `keeps`: then what was loaded stays where it is.
+    fn finish(self, read: Result<(), LoadError>, keeps: bool) -> Result<StoredStanding, LoadError> {
+        match read {
+            Ok(()) => self.all_answer(|| Load::End { keeps: true }).map(|()| self.stored),
+            Err(error) => {
+                self.tell_all(|| Load::End { keeps });
+                Err(error)
+            }
+        }
     }
 
     /// What was loaded beside the data set takes its place.
     fn take_beside(&self) -> Result<(), LoadError> {
-        let (done, is_done) = bounded(1);
-        self.to_cores.tell(0, ToCore::TakeBeside { done });
-        while let Err(error) = is_done.recv_timeout(LOOK) {
-            match error {
-                RecvTimeoutError::Timeout => self.look()?,
-                RecvTimeoutError::Disconnected => return Err(LoadError::NodeEnds),
-            }
-        }
-        Ok(())
+        self.tell_first(Load::TakeBeside);
+        self.await_answers(1)
+    }
+
+    fn tell_all(&self, step: impl Fn() -> Load) {
+        (0..self.to_cores.cores()).for_each(|core| self.to_cores.tell(core, ToCore::Load(step())));
     }
 
     fn all_answer(&self, step: impl Fn() -> Load) -> Result<(), LoadError> {
-        let cores = self.to_cores.cores();
-        (0..cores).for_each(|core| self.to_cores.tell(core, ToCore::Load(step())));
-        let mut due = cores;
+        self.tell_all(step);
+        self.await_answers(self.to_cores.cores())
+    }
+
+    fn await_answers(&self, mut due: usize) -> Result<(), LoadError> {
         while due > 0 {
             match self.reports.recv_timeout(LOOK) {
                 Ok(LoadReport::Done) => due -= 1,

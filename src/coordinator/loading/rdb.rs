@@ -26,32 +26,16 @@ impl Coordinator {
             Err(error) => return Err(fatal(&os_reason(&error))),
         };
         let mut session = Session::begin(self, source.len, rules, to);
-        match session.read_rdb(&mut source) {
-            Ok(()) => {
-                let stored = session.stored;
-                session.end().map(|()| Some(stored))
-            }
-            Err(error) => {
-                session.give_up(true);
-                Err(error)
-            }
-        }
+        let read = session.read_rdb(&mut source);
+        session.finish(read, true).map(Some)
     }
 
     /// Loads what a primary sends while it comes. Keeps all of it or nothing.
     pub(super) fn load_stream(&self, mut source: Source, rules: LoadRules, to: LoadTo) -> Result<StoredStanding, LoadError> {
         let mut session = Session::begin(self, source.len, rules, to);
         let read = session.read_rdb(&mut source).and_then(|()| session.expect_end(&mut source));
-        match read.and_then(|()| if to == LoadTo::Beside { session.take_beside() } else { Ok(()) }) {
-            Ok(()) => {
-                let stored = session.stored;
-                session.end().map(|()| stored)
-            }
-            Err(error) => {
-                session.give_up(false);
-                Err(error)
-            }
-        }
+        let taken = read.and_then(|()| if to == LoadTo::Beside { session.take_beside() } else { Ok(()) });
+        session.finish(taken, false)
     }
 }
 

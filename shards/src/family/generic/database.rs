@@ -91,7 +91,7 @@ pub static FLUSHALL: ShardCommand = Command {
 
 fn flushall(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     check_mode(a)?;
-    let removed = (0..x.shard.dbs.len()).map(|db| x.shard.flush(db)).sum();
+    let removed = x.shard.flush_all();
     x.flushed_all();
     flushed(x, r, removed);
     Ok(())
@@ -157,40 +157,14 @@ impl Shard {
         removed
     }
 
-    pub fn flush_all(&mut self) {
-        for db in 0..self.dbs.len() {
-            self.flush(db);
-        }
-    }
-
-    /// Another data set is about to be loaded, beside what the shard holds.
-    pub fn begin_beside(&mut self) {
-        self.discard_beside();
-        self.beside = Some(self.dbs.iter().map(|_| Db::new(self.hasher.clone())).collect());
-    }
-
-    /// What is done with the databases until the next call is done with the other data set.
-    pub fn exchange_beside(&mut self) {
-        if let Some(beside) = &mut self.beside {
-            std::mem::swap(&mut self.dbs, beside);
-        }
-    }
-
-    /// The other data set takes the place of the databases, as if each had been swapped.
-    pub fn take_beside(&mut self, now: i64) {
-        let count = self.dbs.len();
-        self.dbs.extend(self.beside.take().into_iter().flatten());
-        (count..self.dbs.len()).for_each(|other| self.swap_dbs(other - count, other, now));
-        self.dbs.split_off(count).into_iter().for_each(|db| self.discard_db(db));
-    }
-
-    pub fn discard_beside(&mut self) {
-        self.beside.take().into_iter().flatten().for_each(|db| self.trash.discard_db(db));
+    /// Empties all of them; returns how many keys they had.
+    pub fn flush_all(&mut self) -> usize {
+        (0..self.dbs.len()).map(|db| self.flush(db)).sum()
     }
 
     /// Exchanges two databases. Clients stay where they are: watchers of keys that are or were there have lost, and
     /// waiters are looked at again.
-    fn swap_dbs(&mut self, first: usize, second: usize, now: i64) {
+    pub(crate) fn swap_dbs(&mut self, first: usize, second: usize, now: i64) {
         for (db, other) in [(first, second), (second, first)] {
             let (before, after): (&Db, &Db) = (&self.dbs[db], &self.dbs[other]);
             let hasher = &self.hasher;
