@@ -163,8 +163,9 @@ pub fn check_expiries(primary: &Server, replica: &Server) {
 pub fn persist_all(client: &mut Client) {
     for db in 0..16 {
         client.run(&format!("SELECT {db}"));
-        for key in client.run("KEYS *").items() {
-            client.command(&[&b"PERSIST"[..], key.bytes()]);
+        for keys in client.run("KEYS *").items().chunks(1000) {
+            let requests: Vec<Vec<&[u8]>> = keys.iter().map(|key| vec![&b"PERSIST"[..], key.bytes()]).collect();
+            client.pipeline(&requests);
         }
     }
 }
