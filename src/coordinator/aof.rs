@@ -325,7 +325,7 @@ impl Coordinator {
             let _gone_already = disk.remove(&aof.path(entry));
         }
         (aof.manifest, aof.is_stored) = (stored, true);
-        self.node.persistence.aof().unfounded = true;
+        self.node.persistence.aof().begins_anew = true;
     }
 }
 

@@ -120,8 +120,8 @@ pub struct AofStatus {
     /// How long the last rewrite has taken, seconds; -1: there was none.
     pub last_duration_s: i64,
     pub last_failed: bool,
-    /// Appending was switched on, and there is no base for it: it is to be switched off again.
-    pub unfounded: bool,
+    /// What is appended has no base: appending is to be switched off, and if the directive wants it, on again.
+    pub begins_anew: bool,
     pub rewrites: u64,
     pub consecutive_failures: u64,
     /// Milliseconds since 1970 of the last attempt.

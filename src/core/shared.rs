@@ -219,8 +219,7 @@ impl Shutdown {
             return;
         }
         if !whole && !self.wish().options.force {
-            log::warning("Error trying to save the DB, can't exit.");
-            log::warning("Errors trying to shut down the server. Check the logs for more information.");
+            tell_end_failed("Error trying to save the DB, can't exit.");
             return self.call_off(to_cores);
         }
         if !whole {
@@ -238,6 +237,12 @@ impl Shutdown {
     pub fn is_requested(&self) -> bool {
         self.requested.load(Ordering::Relaxed)
     }
+}
+
+/// In Redis's words.
+pub fn tell_end_failed(why: &str) {
+    log::warning(why);
+    log::warning("Errors trying to shut down the server. Check the logs for more information.");
 }
 
 impl Node {

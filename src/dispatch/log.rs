@@ -186,8 +186,8 @@ impl Engine {
         self.turning_off &= logging;
         let appends = self.core.config.appendonly;
         let rewrites = persistence.rdb().running.map(|running| matches!(running.saving, Saving::Rewrite { .. }));
-        let unfounded = persistence.aof().unfounded;
-        if logging && (!appends || unfounded) && !self.turning_off {
+        let begins_anew = persistence.aof().begins_anew;
+        if logging && (!appends || begins_anew) && !self.turning_off {
             if rewrites == Some(true) {
                 persistence.give_up.store(true, Ordering::Relaxed);
             }
@@ -200,7 +200,7 @@ impl Engine {
             return;
         }
         let mut aof = persistence.aof();
-        aof.unfounded &= logging;
+        aof.begins_anew &= logging;
         let may_try = aof.consecutive_failures == 0 || self.core.now - aof.last_try_ms > RETRY_MS;
         let percentage = u64::from(self.core.config.auto_aof_rewrite_percentage);
         let (base, least) = (aof.base_bytes.max(1), self.core.config.auto_aof_rewrite_min_size);

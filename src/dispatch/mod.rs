@@ -14,6 +14,7 @@ pub mod loading;
 pub mod locks;
 pub mod log;
 pub mod mesh;
+pub mod node;
 pub mod operation;
 pub mod publish;
 pub mod remote;

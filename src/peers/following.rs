@@ -390,6 +390,7 @@ impl Peers {
         self.following.transfer = Transfer::None;
         match result {
             Ok(db) => {
+                // Of a data set beside the node's own this is the moment; the other ones have forgotten when their load began.
                 self.forget_stream();
                 self.following.applied_db = db.unwrap_or_default();
                 self.step_link(Input::LoadFinished { db });

@@ -285,9 +285,7 @@ impl Peers {
             self.say_how_far(&wait, place);
         }
     }
-}
 
-impl Peers {
     // ---- SHUTDOWN ----
 
     pub(super) fn ending(&mut self, until_ms: i64) {

@@ -7,7 +7,7 @@ use super::cut::{Cut, CutForm};
 use super::entry::{Entry, NewValue, OwnedEntry, Value, ValueMut};
 use super::slot::{SLOTS, SlotId};
 use crate::random::Random;
-use crate::table::{Cursor, Place, Table, prefetch_entry};
+use crate::table::{Cursor, Place, Table, prefetch_target};
 use ahash::RandomState;
 
 /// A key with its slot and its place in the tables, computed once per command.
@@ -338,7 +338,7 @@ impl Db {
             let step = want.min(CUT_STEP);
             // All are asked for before the first is looked at: each is a miss of the cache.
             next = self.table.scan(cursor, step, &mut |payload| {
-                prefetch_entry(payload);
+                prefetch_target(payload);
                 found.push(entry(payload));
             });
             for entry in found.drain(..).filter(|entry| entry.mark() != mark) {

@@ -116,9 +116,9 @@ impl Default for Table {
     }
 }
 
-/// Has the entry that a payload points to fetched, as far as it is mostly looked at.
+/// Has what a payload points to fetched, as far as it is mostly looked at.
 #[inline]
-pub fn prefetch_entry(payload: u64) {
+pub fn prefetch_target(payload: u64) {
     let start = (payload & !7) as *const u8;
     prefetch(start);
     // What is compared mostly ends within so many bytes, on the next cache line for half of the allocations.
@@ -191,7 +191,7 @@ impl Table {
     #[inline]
     pub fn prefetch_payload(&self, place: Place) {
         if let Some(payload) = self.get(place, |_| true) {
-            prefetch_entry(payload);
+            prefetch_target(payload);
         }
     }
 

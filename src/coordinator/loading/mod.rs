@@ -160,7 +160,7 @@ impl Coordinator {
         if config.appendonly {
             // What was appended so far has nothing to do with this data: the file begins anew.
             persistence.is_founded.store(false, Ordering::Release);
-            persistence.aof().unfounded = true;
+            persistence.aof().begins_anew = true;
         }
         persistence.open();
         self.node.replication.tell(ToPeers::Loaded(loaded));

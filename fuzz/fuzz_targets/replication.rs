@@ -1,8 +1,9 @@
-//! A hostile primary, whose bytes are cut anywhere, and connections that come and go: the node that follows it neither panics nor
-//! holds much.
+//! Hostile other nodes, whose bytes are cut anywhere, and connections that come and go: neither a replica nor a primary panics or holds
+//! much.
 //!
-//! The first byte sets directives; the rest is a talk (see `talk.rs`).
-//! `cargo +nightly fuzz run link -- -malloc_limit_mb=8`
+//! The first byte says whether it is the node's primary that talks, or its replicas. The next one sets directives; the rest is the talk
+//! (see `talk.rs`).
+//! `cargo +nightly fuzz run replication -- -malloc_limit_mb=8`
 #![no_main]
 
 #[allow(dead_code, reason = "a fuzz target of one part")]
@@ -26,8 +27,10 @@ mod observe {
 }
 
 use libfuzzer_sys::fuzz_target;
-use talk::{check, from_primary};
+use talk::{check, from_primary, from_replicas};
 
 fuzz_target!(|data: &[u8]| {
-    check(data, from_primary, 1);
+    if let Some((side, talk)) = data.split_first() {
+        check(talk, if side & 1 == 0 { from_primary } else { from_replicas }, 1);
+    }
 });
