@@ -14,6 +14,7 @@ use crate::keyspace::{ClientId, Db, Expiry, Key, NewValue, OwnedEntry, Value, Va
 use crate::reply::Reply;
 use crate::settings::{NotifyFlags, Replica, Settings};
 use crate::shard::Shard;
+use crate::value::schema::Schemas;
 use crate::value::{Hash, List, Object, Set, SortedSet};
 
 /// A shard command's handler. `args[0]` is the command's name (for a subcommand, `args[1]` the subcommand's).
@@ -184,10 +185,14 @@ impl<'s> Exec<'s> {
 
     /// The value of a key for changing it. Say [`Exec::changed`] when it was.
     pub fn get_mut(&mut self, key: &Key<'_>) -> Option<ValueMut<'_>> {
+        self.entry_to_change(key).map(Entry::value_mut)
+    }
+
+    fn entry_to_change(&mut self, key: &Key<'_>) -> Option<Entry> {
         let entry = self.live(key)?;
         self.shard.dbs[self.db].before_change(entry);
         self.touch_access(entry);
-        Some(entry.value_mut())
+        Some(entry)
     }
 
     pub fn exists(&mut self, key: &Key<'_>) -> bool {
@@ -234,10 +239,11 @@ impl<'s> Exec<'s> {
         }
     }
 
-    pub fn hash_mut(&mut self, key: &Key<'_>) -> Result<Option<&mut Hash>, Error> {
-        match self.get_mut(key) {
+    /// With what it is fitted to when its fields have changed.
+    pub fn hash_mut(&mut self, key: &Key<'_>) -> Result<Option<(&mut Hash, &mut Schemas)>, Error> {
+        match self.entry_to_change(key).map(Entry::value_mut) {
             None => Ok(None),
-            Some(ValueMut::Hash(hash)) => Ok(Some(hash)),
+            Some(ValueMut::Hash(hash)) => Ok(Some((hash, &mut self.shard.schemas))),
             Some(_) => Err(Error::WrongType),
         }
     }

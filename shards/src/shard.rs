@@ -14,6 +14,7 @@ use crate::random::Random;
 use crate::reply::Reply;
 use crate::settings::{EvictionPolicy, NotifyFlags, Replica, Settings};
 use crate::value::Object;
+use crate::value::schema::Schemas;
 
 /// Everything one core owns of the keyspace. It is `Send`: a core lends it to another for work on the whole keyspace.
 pub struct Shard {
@@ -28,6 +29,8 @@ pub struct Shard {
     pub random: Random,
     /// Candidates for eviction.
     pub(crate) pool: Pool,
+    /// Fields that small hashes have in common.
+    pub(crate) schemas: Schemas,
     /// Database with which the active expiry cycle goes on.
     pub(crate) expire_db: usize,
     events: Vec<Event>,
@@ -104,6 +107,7 @@ impl Shard {
             trash: Trash::default(),
             random: Random::new(seed),
             pool: Pool::default(),
+            schemas: Schemas::default(),
             expire_db: 0,
             events: Vec::new(),
             recorded: None,

@@ -391,6 +391,10 @@ impl OwnedEntry {
         self.0.value()
     }
 
+    pub fn value_mut(&mut self) -> ValueMut<'_> {
+        self.0.value_mut()
+    }
+
     pub fn expiry(&self) -> Option<i64> {
         self.0.expiry()
     }

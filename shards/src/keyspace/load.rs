@@ -92,6 +92,7 @@ impl Shard {
             return Ok(Taken::Expired);
         }
         entry.set_access(self.loaded_access(record.access, now));
+        self.schemas.fit_entry(&mut entry);
         let key = self.hasher.key(&record.key);
         match self.load_target(db).put(&key, entry) {
             Some(_) if !rules.replaces => Err(LoadFault::Duplicate { db, key: record.key.to_vec() }),

@@ -1,14 +1,15 @@
 //! Hashes: fields to values.
 //!
-//! Owns the choice between the two forms. A small hash is one allocation, field, value, field, value…, searched by walking; a
-//! large one is a table of fields with a block each. As in Redis the thresholds decide when a hash becomes large, and it
-//! stays large. Refuses to know keys, clients and replies.
+//! Owns the choice between the forms. A small hash is one allocation, field, value, field, value…, searched by walking, or its
+//! values alone, if others have the same fields (see [`schema`](super::schema)); a large one is a table of fields with a block
+//! each. As in Redis the thresholds decide when a hash becomes large, and it stays large. Refuses to know keys, clients and replies.
 //!
 //! Cost: small, a walk over at most `hash-max-listpack-entries` fields; large, one table lookup.
 
 use super::item::Item;
 use super::member::{Chooser, Members};
-use super::packed::{Packed, Pos};
+use super::packed::{self, Packed, Pos};
+use super::schema::SchemaId;
 use crate::random::Random;
 use crate::settings::Settings;
 use crate::table::{Cursor, Table};
@@ -18,6 +19,8 @@ use ahash::RandomState;
 pub enum Hash {
     /// Field, value, field, value…
     Packed(Packed),
+    /// The values of the schema's fields. A field more or less makes it whole again.
+    Shared(SchemaId, Packed),
     Table(Box<Members<true>>),
 }
 
@@ -59,6 +62,7 @@ impl Hash {
     pub fn len(&self) -> usize {
         match self {
             Hash::Packed(packed) => packed.len() / 2,
+            Hash::Shared(_, values) => values.len(),
             Hash::Table(fields) => fields.len(),
         }
     }
@@ -76,7 +80,7 @@ impl Hash {
     /// As OBJECT ENCODING names it.
     pub fn encoding(&self) -> &'static str {
         match self {
-            Hash::Packed(_) => "listpack",
+            Hash::Packed(_) | Hash::Shared(..) => "listpack",
             Hash::Table(_) => "hashtable",
         }
     }
@@ -84,7 +88,7 @@ impl Hash {
     /// Heap bytes, with the allocator's rounding where it is known.
     pub fn bytes(&self) -> usize {
         match self {
-            Hash::Packed(packed) => packed.bytes(),
+            Hash::Packed(packed) | Hash::Shared(_, packed) => packed.bytes(),
             Hash::Table(fields) => size_of::<Members<true>>() + fields.bytes(),
         }
     }
@@ -93,6 +97,7 @@ impl Hash {
     pub fn get(&self, field: &[u8]) -> Option<Item<'_>> {
         match self {
             Hash::Packed(packed) => packed.at(value_pos(packed, field)?),
+            Hash::Shared(schema, values) => values.get(schema.index_of(field)?),
             Hash::Table(fields) => fields.get(field).map(Item::Bytes),
         }
     }
@@ -100,6 +105,7 @@ impl Hash {
     pub fn contains(&self, field: &[u8]) -> bool {
         match self {
             Hash::Packed(packed) => packed.find(field, 2).is_some(),
+            Hash::Shared(schema, _) => schema.index_of(field).is_some(),
             Hash::Table(fields) => fields.contains(field),
         }
     }
@@ -113,14 +119,12 @@ impl Hash {
     #[inline]
     pub fn set(&mut self, field: &[u8], value: &[u8], limits: &HashLimits) -> bool {
         self.make_room(field.len(), value.len(), limits);
-        match self {
-            Hash::Packed(packed) => {
-                let at = value_pos(packed, field);
-                self.write_packed(at, field, value, limits);
-                at.is_none()
-            }
-            Hash::Table(fields) => fields.put(field, value),
+        if let Hash::Table(fields) = self {
+            return fields.put(field, value);
         }
+        let at = self.find(field);
+        self.write_small(at, field, value, limits);
+        at.is_none()
     }
 
     /// Sets a field to what `make` gives for its present value, and returns what else it gives. Where it fails, nothing is
@@ -131,17 +135,17 @@ impl Hash {
         limits: &HashLimits,
         make: impl FnOnce(Option<Item<'_>>) -> Result<(R, &'v [u8]), E>,
     ) -> Result<R, E> {
-        let Hash::Packed(packed) = self else {
+        if let Hash::Table(_) = self {
             let (result, value) = make(self.get(field))?;
             self.set(field, value, limits);
             return Ok(result);
-        };
-        let at = value_pos(packed, field);
-        let (result, value) = make(at.and_then(|at| packed.at(at)))?;
+        }
+        let at = self.find(field);
+        let (result, value) = make(at.and_then(|at| self.small()?.at(at)))?;
         if self.make_room(field.len(), value.len(), limits) {
             self.set(field, value, limits);
         } else {
-            self.write_packed(at, field, value, limits);
+            self.write_small(at, field, value, limits);
         }
         Ok(result)
     }
@@ -149,7 +153,7 @@ impl Hash {
     /// Converts a small hash for which a field or value would be too long. True if it did.
     #[inline]
     fn make_room(&mut self, field_len: usize, value_len: usize, limits: &HashLimits) -> bool {
-        let Hash::Packed(packed) = self else { return false };
+        let (Hash::Packed(packed) | Hash::Shared(_, packed)) = self else { return false };
         let too_long = field_len.max(value_len) > limits.value;
         if too_long || packed.encoded_bytes() + field_len + value_len > PACKED_BYTES_MAX {
             self.convert(limits);
@@ -158,17 +162,42 @@ impl Hash {
         false
     }
 
+    /// What a small hash has of its own.
+    fn small(&self) -> Option<&Packed> {
+        if let Hash::Packed(packed) | Hash::Shared(_, packed) = self { Some(packed) } else { None }
+    }
+
+    /// Where the value of a field of a small hash is.
+    #[inline]
+    fn find(&self, field: &[u8]) -> Option<Pos> {
+        match self {
+            Hash::Packed(packed) => value_pos(packed, field),
+            Hash::Shared(schema, values) => values.seek(schema.index_of(field)?),
+            Hash::Table(_) => None,
+        }
+    }
+
     /// Writes a value at `at`, or a new field with it, and converts a small hash that has one field too many.
     #[inline]
-    fn write_packed(&mut self, at: Option<Pos>, field: &[u8], value: &[u8], limits: &HashLimits) {
-        let Hash::Packed(packed) = self else { return };
+    fn write_small(&mut self, at: Option<Pos>, field: &[u8], value: &[u8], limits: &HashLimits) {
+        if at.is_none() {
+            self.make_whole();
+        }
+        let (Hash::Packed(packed) | Hash::Shared(_, packed)) = self else { return };
         let written = match at {
             Some(at) => packed.replace(at, value),
             None => packed.push(field) && packed.push(value),
         };
         assert!(written, "the size has been checked");
-        if packed.len() / 2 > limits.entries {
+        if self.len() > limits.entries {
             self.convert(limits);
+        }
+    }
+
+    /// Has a hash that shares its field names keep them itself.
+    fn make_whole(&mut self) {
+        if let Hash::Shared(schema, values) = self {
+            *self = Hash::Packed(Packed::in_turns(schema.names(), values));
         }
     }
 
@@ -176,15 +205,20 @@ impl Hash {
     pub fn remove(&mut self, field: &[u8]) -> bool {
         match self {
             Hash::Packed(packed) => packed.find(field, 2).is_some_and(|at| packed.remove(at, 2)),
+            Hash::Shared(..) if !self.contains(field) => false,
+            Hash::Shared(..) => {
+                self.make_whole();
+                self.remove(field)
+            }
             Hash::Table(fields) => fields.remove(field),
         }
     }
 
     /// Makes a small hash a large one.
     pub fn convert(&mut self, limits: &HashLimits) {
-        if let Hash::Packed(packed) = self {
+        if let Some(pairs) = self.pairs() {
             let mut fields = Members::new(limits.hasher.clone());
-            for (field, value) in pairs(packed) {
+            for (field, value) in pairs {
                 field.with_bytes(|field| value.with_bytes(|value| fields.put(field, value)));
             }
             *self = Hash::Table(Box::new(fields));
@@ -195,18 +229,28 @@ impl Hash {
     #[inline]
     pub fn for_each(&self, visit: &mut dyn FnMut(Item<'_>, Item<'_>)) {
         match self {
-            Hash::Packed(packed) => pairs(packed).for_each(|(field, value)| visit(field, value)),
+            Hash::Packed(_) | Hash::Shared(..) => {
+                self.pairs().into_iter().flatten().for_each(|(field, value)| visit(field, value))
+            }
             Hash::Table(fields) => fields.for_each(&mut |field, value| visit(Item::Bytes(field), Item::Bytes(value))),
         }
     }
 
     /// Every field with its value.
     pub fn iter(&self) -> impl Iterator<Item = (Item<'_>, Item<'_>)> + '_ {
-        let (packed, fields) = match self {
-            Hash::Packed(packed) => (Some(pairs(packed)), None),
-            Hash::Table(fields) => (None, Some(fields.iter().map(|(field, value)| (Item::Bytes(field), Item::Bytes(value))))),
-        };
-        packed.into_iter().flatten().chain(fields.into_iter().flatten())
+        let fields = if let Hash::Table(fields) = self { Some(fields.iter()) } else { None };
+        let of_table = fields.into_iter().flatten().map(|(field, value)| (Item::Bytes(field), Item::Bytes(value)));
+        self.pairs().into_iter().flatten().chain(of_table)
+    }
+
+    /// The fields of a small hash with their values.
+    #[inline]
+    fn pairs(&self) -> Option<Pairs<'_>> {
+        match self {
+            Hash::Packed(packed) => Some(Pairs { fields: packed.iter(), values: None }),
+            Hash::Shared(schema, values) => Some(Pairs { fields: schema.names().iter(), values: Some(values.iter()) }),
+            Hash::Table(_) => None,
+        }
     }
 
     /// A field with its value, each with the same chance.
@@ -216,6 +260,10 @@ impl Hash {
                 let field = packed.seek(2 * random.below(self.len() as u64) as usize)?;
                 Some((packed.at(field)?, packed.at(packed.next(field)?)?))
             }
+            Hash::Shared(schema, values) => {
+                let index = random.below(self.len() as u64) as usize;
+                Some((schema.names().get(index)?, values.get(index)?))
+            }
             Hash::Table(fields) => fields.random(random).map(|(field, value)| (Item::Bytes(field), Item::Bytes(value))),
         }
     }
@@ -223,9 +271,10 @@ impl Hash {
     /// Visits `count` different fields, each choice with the same chance; all of them if there are no more.
     pub fn sample(&self, count: usize, random: &mut Random, visit: &mut dyn FnMut(Item<'_>, Item<'_>)) {
         match self {
-            Hash::Packed(packed) => {
+            Hash::Packed(_) | Hash::Shared(..) => {
                 let mut chooser = Chooser::new(count, self.len());
-                pairs(packed).filter(|_| chooser.takes_next(random)).for_each(|(field, value)| visit(field, value));
+                let chosen = self.pairs().into_iter().flatten().filter(|_| chooser.takes_next(random));
+                chosen.for_each(|(field, value)| visit(field, value));
             }
             Hash::Table(fields) => {
                 fields.sample(count, random, &mut |field, value| visit(Item::Bytes(field), Item::Bytes(value)));
@@ -236,7 +285,7 @@ impl Hash {
     /// Visits about `want` fields from `cursor` on (a small hash: all of them). `None`: the end was reached.
     pub fn scan(&self, cursor: Cursor, want: usize, visit: &mut dyn FnMut(Item<'_>, Item<'_>)) -> Option<Cursor> {
         match self {
-            Hash::Packed(_) => {
+            Hash::Packed(_) | Hash::Shared(..) => {
                 self.for_each(visit);
                 None
             }
@@ -247,8 +296,8 @@ impl Hash {
     /// Frees about `budget` fields; true when none is left.
     pub fn free_some(&mut self, budget: usize) -> bool {
         match self {
-            Hash::Packed(packed) => {
-                packed.clear();
+            Hash::Packed(_) | Hash::Shared(..) => {
+                *self = Hash::new();
                 true
             }
             Hash::Table(fields) => fields.free_some(budget),
@@ -261,9 +310,16 @@ impl Hash {
             Hash::Packed(packed) => {
                 packed.check_invariants();
                 assert!(packed.len() % 2 == 0);
-                for (index, (field, _)) in pairs(packed).enumerate() {
+                for (index, (field, _)) in self.iter().enumerate() {
                     assert_eq!(field.with_bytes(|field| packed.find(field, 2)), packed.seek(2 * index), "a field twice");
                 }
+            }
+            Hash::Shared(schema, values) => {
+                values.check_invariants();
+                assert_eq!(values.len(), schema.names().len());
+                let mut whole = self.clone();
+                whole.make_whole();
+                whole.check_invariants();
             }
             Hash::Table(fields) => fields.check_invariants(),
         }
@@ -276,14 +332,26 @@ fn value_pos(packed: &Packed, field: &[u8]) -> Option<Pos> {
     packed.next(packed.find(field, 2)?)
 }
 
-fn pairs(packed: &Packed) -> impl Iterator<Item = (Item<'_>, Item<'_>)> {
-    let mut items = packed.iter();
-    std::iter::from_fn(move || Some((items.next()?, items.next()?)))
+/// Fields with their values: both from one sequence, or from one each.
+struct Pairs<'a> {
+    fields: packed::Iter<'a>,
+    values: Option<packed::Iter<'a>>,
+}
+
+impl<'a> Iterator for Pairs<'a> {
+    type Item = (Item<'a>, Item<'a>);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let field = self.fields.next()?;
+        Some((field, self.values.as_mut().unwrap_or(&mut self.fields).next()?))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::value::schema::Schemas;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
@@ -316,6 +384,10 @@ mod tests {
         let mut small = Hash::new();
         (10..20).for_each(|i| assert!(small.set(format!("fld:{i}").as_bytes(), b"val:xx", &limits)));
         assert_eq!(small.bytes(), 160);
+        let mut schemas = Schemas::default();
+        schemas.fit(&mut small.clone());
+        schemas.fit(&mut small);
+        assert_eq!(small.bytes(), 80);
         let mut large = Hash::new();
         let count = 100_000;
         (0..count).for_each(|i| assert!(large.set(format!("f{i:010}").as_bytes(), b"value", &limits)));
@@ -325,12 +397,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn both_forms_behave_as_a_map(
+        fn all_forms_behave_as_a_map(
             entries in 0usize..12,
             steps in prop::collection::vec(("[a-c0-9]{0,2}", "[a-z0-9]{0,6}", any::<bool>()), 0..60),
         ) {
             let limits = limits(entries, 4);
-            let (mut hash, mut model) = (Hash::new(), BTreeMap::new());
+            let (mut hash, mut model, mut schemas) = (Hash::new(), BTreeMap::new(), Schemas::default());
             let mut random = Random::new(9);
             for (field, value, remove) in steps {
                 if remove && value.len() % 2 == 0 {
@@ -352,6 +424,9 @@ mod tests {
                     let is_new = hash.set(field.as_bytes(), value.as_bytes(), &limits);
                     prop_assert_eq!(is_new, model.insert(field.clone(), value).is_none());
                 }
+                // Every sequence of fields has been seen before.
+                schemas.fit(&mut hash.clone());
+                schemas.fit(&mut hash);
                 hash.check_invariants();
                 prop_assert_eq!(hash.len(), model.len());
                 prop_assert_eq!(hash.contains(field.as_bytes()), model.contains_key(&field));

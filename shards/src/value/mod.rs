@@ -9,6 +9,7 @@ pub mod item;
 pub mod list;
 mod member;
 pub mod packed;
+pub mod schema;
 mod scored;
 pub mod set;
 pub mod sorted_set;

@@ -97,6 +97,64 @@ impl Packed {
         None
     }
 
+    /// Whether the element at `pos` is this one.
+    #[inline]
+    pub fn is_at(&self, pos: Pos, needle: &Encoded<'_>) -> bool {
+        self.0.bytes().get(pos.0 as usize..).is_some_and(|rest| needle.starts(rest))
+    }
+
+    /// The encodings of the elements number 0, `step`, 2·`step`…
+    pub fn encoded(&self, step: usize) -> impl Iterator<Item = &[u8]> + '_ {
+        let data = self.0.bytes();
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let rest = data.get(at..).filter(|rest| !rest.is_empty())?;
+            let element = rest.get(..encoded_size(rest))?;
+            at = skip(data, at, step.max(1));
+            Some(element)
+        })
+    }
+
+    /// A sequence of these, made at once; their encodings fit into 4 GiB.
+    pub fn of<'a>(elements: impl Iterator<Item = &'a [u8]> + Clone) -> Packed {
+        let (count, bytes) =
+            elements.clone().fold((0, 0), |(count, bytes), element| (count + 1, bytes + Encoded::new(element).size()));
+        let mut packed = Packed::new();
+        packed.0.resize(u32::try_from(bytes).expect("the caller's promise"));
+        let mut at = 0;
+        for element in elements {
+            let element = Encoded::new(element);
+            element.write(&mut packed.0.bytes_mut()[at..]);
+            at += element.size();
+        }
+        packed.0.set_tag(count);
+        packed
+    }
+
+    /// A sequence of its own of the elements number `first`, `first` + 2…
+    pub fn every_second(&self, first: usize) -> Packed {
+        Packed::of_encoded(|| self.encoded(1).skip(first).step_by(2))
+    }
+
+    /// The elements of two sequences of one length in turns.
+    pub fn in_turns(first: &Packed, second: &Packed) -> Packed {
+        Packed::of_encoded(|| first.encoded(1).zip(second.encoded(1)).flat_map(|(first, second)| [first, second]))
+    }
+
+    fn of_encoded<'a, I: Iterator<Item = &'a [u8]>>(elements: impl Fn() -> I) -> Packed {
+        let (count, bytes) = elements().fold((0, 0), |(count, bytes), element| (count + 1, bytes + element.len()));
+        let mut packed = Packed::new();
+        packed.0.resize(u32::try_from(bytes).expect("parts of what fits into 4 GiB, or two of them far below"));
+        let mut rest = packed.0.bytes_mut();
+        for element in elements() {
+            let (place, behind) = rest.split_at_mut(element.len());
+            place.copy_from_slice(element);
+            rest = behind;
+        }
+        packed.0.set_tag(count);
+        packed
+    }
+
     pub fn iter(&self) -> Iter<'_> {
         Iter { rest: self.0.bytes(), left: self.len() }
     }

@@ -32,7 +32,7 @@ pub fn value_type(value: Value<'_>) -> u8 {
     match value {
         Value::Integer(_) | Value::Short(_) | Value::Long(_) => kind::STRING,
         Value::List(_) => kind::LIST_QUICKLIST_2,
-        Value::Hash(Hash::Packed(_)) => kind::HASH_LISTPACK,
+        Value::Hash(Hash::Packed(_) | Hash::Shared(..)) => kind::HASH_LISTPACK,
         Value::Hash(Hash::Table(_)) => kind::HASH,
         Value::Set(Set::Ints(_)) => kind::SET_INTSET,
         Value::Set(Set::Packed(_) | Set::Table(_)) => kind::SET,
@@ -165,9 +165,12 @@ impl Encoder<'_> {
     }
 
     fn hash(&mut self, hash: &Hash) {
-        if let Hash::Packed(packed) = hash {
+        if let Hash::Packed(_) | Hash::Shared(..) = hash {
             let mut node = Writer::default();
-            packed.iter().for_each(|item| node.push(item));
+            hash.for_each(&mut |field, value| {
+                node.push(field);
+                node.push(value);
+            });
             return self.string(&node.finish());
         }
         self.length(hash.len());

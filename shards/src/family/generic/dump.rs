@@ -189,6 +189,7 @@ fn restore(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     }
     let mut entry = value.into_entry(key.bytes, expiry);
     entry.set_access(options.access(x));
+    x.shard.schemas.fit_entry(&mut entry);
     x.put(&key, entry);
     if let (Some(at_ms), false) = (expiry, options.absolute)
         && x.wants_effects()

@@ -11,6 +11,7 @@ use crate::settings::NotifyFlags;
 use crate::value::Object;
 use crate::value::hash::{Hash, HashLimits};
 use crate::value::item::Item;
+use crate::value::schema::Schemas;
 
 pub static HSET: ShardCommand = Command {
     spec: Spec {
@@ -76,9 +77,13 @@ fn set_fields(x: &mut Exec<'_>, a: Args<'_>) -> Result<i64, Error> {
         return Err(Error::Owned(format!("ERR wrong number of arguments for '{}' command", x.spec.name)));
     }
     let key = x.key(a.at(1));
-    let created = edit(x, &key, |hash, limits| {
-        Ok((2..a.len()).step_by(2).map(|at| i64::from(hash.set(a.at(at), a.at(at + 1), limits))).sum())
-    })?;
+    let fields = (2..a.len()).step_by(2).map(|at| (a.at(at), a.at(at + 1)));
+    let at_once =
+        |schemas: &Schemas, limits: &HashLimits| schemas.make(fields.clone(), limits).map(|hash| (hash.len() as i64, hash));
+    let one_by_one = |hash: &mut Hash, limits: &HashLimits| {
+        Ok(fields.clone().map(|(field, value)| i64::from(hash.set(field, value, limits))).sum())
+    };
+    let created = make_or_edit(x, &key, at_once, one_by_one)?;
     x.changed_by(&key, (a.len() as u64 - 2) / 2);
     x.event(NotifyFlags::HASH, "hset", &key);
     Ok(created)
@@ -86,12 +91,35 @@ fn set_fields(x: &mut Exec<'_>, a: Args<'_>) -> Result<i64, Error> {
 
 /// Changes the hash at `key`, made if there is none. An `edit` that fails has changed nothing.
 fn edit<R>(x: &mut Exec<'_>, key: &Key<'_>, edit: impl FnOnce(&mut Hash, &HashLimits) -> Result<R, Error>) -> Result<R, Error> {
+    make_or_edit(x, key, |_, _| None, edit)
+}
+
+/// The same, with a shorter way that a new hash may be made.
+#[inline]
+fn make_or_edit<R>(
+    x: &mut Exec<'_>,
+    key: &Key<'_>,
+    make: impl FnOnce(&Schemas, &HashLimits) -> Option<(R, Hash)>,
+    edit: impl FnOnce(&mut Hash, &HashLimits) -> Result<R, Error>,
+) -> Result<R, Error> {
     let limits = HashLimits::new(x.settings(), x.shard.hasher.state());
-    if let Some(hash) = x.hash_mut(key)? {
-        return edit(hash, &limits);
+    if let Some((hash, schemas)) = x.hash_mut(key)? {
+        let fields = hash.len();
+        let result = edit(hash, &limits)?;
+        if hash.len() != fields {
+            schemas.fit(hash);
+        }
+        return Ok(result);
     }
-    let mut hash = Hash::new();
-    let result = edit(&mut hash, &limits)?;
+    let (result, hash) = match make(&x.shard.schemas, &limits) {
+        Some(made) => made,
+        None => {
+            let mut hash = Hash::new();
+            let result = edit(&mut hash, &limits)?;
+            x.shard.schemas.fit(&mut hash);
+            (result, hash)
+        }
+    };
     x.store(key, NewValue::Object(Object::Hash(hash)), Expiry::Clear);
     Ok(result)
 }
@@ -145,13 +173,14 @@ pub static HDEL: ShardCommand = Command {
 
 fn hdel(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
     let key = x.key(a.at(1));
-    let Some(hash) = x.hash_mut(&key)? else {
+    let Some((hash, schemas)) = x.hash_mut(&key)? else {
         r.integer(0);
         return Ok(());
     };
     let removed = a.from(2).iter().filter(|field| hash.remove(field)).count();
     let is_empty = hash.is_empty();
     if removed > 0 {
+        schemas.fit(hash);
         x.changed_by(&key, removed as u64);
         x.event(NotifyFlags::HASH, "hdel", &key);
     }
