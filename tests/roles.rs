@@ -78,6 +78,22 @@ fn directives_of_a_replica_are_shown_on_both_sides() {
     }
 }
 
+/// DEBUG SLEEP stops all of a node, also what serves its replicas.
+#[test]
+fn a_primary_that_hangs_is_noticed() {
+    let extra = ["--repl-timeout", "2", "--repl-ping-replica-period", "1"];
+    let pairs = [(TWO, REDIS), (TWO, TWO), (REDIS, TWO)].map(|(primary, replica)| pair(primary, replica, &extra));
+    let mut clients = pairs.each_ref().map(|(primary, _)| primary.client());
+    clients.iter_mut().for_each(|client| client.send(&["DEBUG", "SLEEP", "5"]));
+    for (_, replica) in &pairs {
+        replica.logs("MASTER timeout: no data nor PING received...");
+    }
+    for ((primary, replica), client) in pairs.iter().zip(&mut clients) {
+        assert_eq!(client.reply(), Value::ok());
+        caught_up(primary, &[replica]);
+    }
+}
+
 #[test]
 fn role_tells_both_sides() {
     for (primary, replica) in [(TWO, REDIS), (REDIS, TWO), (TWO, ONE)] {

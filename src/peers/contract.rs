@@ -15,6 +15,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// What the executor is told. The order is that of the queue.
 pub enum ToPeers {
@@ -60,6 +61,8 @@ pub enum ToPeers {
     Configured,
     /// CONFIG RESETSTAT.
     ResetCounts,
+    /// DEBUG SLEEP.
+    Sleep(Duration),
     /// The snapshot of the primary was loaded, with the database that the stream goes on with; or not.
     Loaded(Result<Option<u32>, String>),
     /// The shards have done everything of the primary's stream before this place.

@@ -192,6 +192,7 @@ impl Peers {
             ToPeers::CallOffShutdown => self.node.shutdown.call_off(&self.to_cores),
             ToPeers::Configured => self.configure(),
             ToPeers::ResetCounts => self.machine.primary_mut().counts = Counts::default(),
+            ToPeers::Sleep(pause) => std::thread::sleep(pause),
             ToPeers::Adopt(_) | ToPeers::Exit => {}
         }
     }

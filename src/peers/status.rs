@@ -15,6 +15,7 @@ use crossbeam_channel::Receiver;
 use kvshard::settings::Replica;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// The node's part in replication.
 pub struct Replication {
@@ -269,6 +270,13 @@ impl Replication {
         *facts = Arc::new(Facts { counts: Counts::default(), ..(**facts).clone() });
         if self.is_served() {
             self.tell(ToPeers::ResetCounts);
+        }
+    }
+
+    /// DEBUG SLEEP: the executor sleeps too.
+    pub fn sleep(&self, pause: Duration) {
+        if self.is_served() {
+            self.tell(ToPeers::Sleep(pause));
         }
     }
 

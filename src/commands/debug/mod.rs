@@ -125,10 +125,11 @@ fn log_message(_c: &mut Call<'_>, args: Args<'_>, r: &mut Reply<'_>) -> Result<A
     done(r)
 }
 
-/// Stops the whole node: every core sleeps, and the answer comes when all have.
-fn sleep(_c: &mut Call<'_>, args: Args<'_>, _r: &mut Reply<'_>) -> Result<Action, Error> {
+/// Stops the whole node: every core sleeps, and who serves other nodes too; the answer comes when the cores have.
+fn sleep(c: &mut Call<'_>, args: Args<'_>, _r: &mut Reply<'_>) -> Result<Action, Error> {
     let seconds = parse_f64(args.at(0)).unwrap_or(0.0);
     let pause = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+    c.core.node.replication.sleep(pause);
     let answer = |_: &mut _, _, _, r: &mut Reply<'_>| {
         r.ok();
         Ok(())
