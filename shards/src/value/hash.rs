@@ -385,7 +385,7 @@ mod tests {
         (10..20).for_each(|i| assert!(small.set(format!("fld:{i}").as_bytes(), b"val:xx", &limits)));
         assert_eq!(small.bytes(), 160);
         let mut schemas = Schemas::default();
-        schemas.fit(&mut small.clone());
+        schemas.learn(&small);
         schemas.fit(&mut small);
         assert_eq!(small.bytes(), 80);
         let mut large = Hash::new();
@@ -424,8 +424,7 @@ mod tests {
                     let is_new = hash.set(field.as_bytes(), value.as_bytes(), &limits);
                     prop_assert_eq!(is_new, model.insert(field.clone(), value).is_none());
                 }
-                // Every sequence of fields has been seen before.
-                schemas.fit(&mut hash.clone());
+                schemas.learn(&hash);
                 schemas.fit(&mut hash);
                 hash.check_invariants();
                 prop_assert_eq!(hash.len(), model.len());

@@ -1,10 +1,10 @@
 //! Schemas: the field names that many small hashes have in common, kept once.
 //!
-//! Owns which sequences of fields are kept, and how a hash is fitted to one. A shard keeps a sequence when it comes the second time
-//! within a while; hashes whose fields are nobody else's stay whole. Refuses to know values.
+//! Owns which sequences of fields are kept, and how a hash is fitted to one. A shard keeps a sequence that has come often; hashes
+//! whose fields are nobody else's stay whole. Refuses to know values.
 //!
 //! A schema is never freed: hashes of all shards point to it without counting, and go from shard to shard. So the process keeps at
-//! most [`SCHEMAS_MAX`] of at most [`NAMES_BYTES_MAX`], 2 MiB; hashes with further ones stay whole.
+//! most [`SCHEMAS_MAX`] with names of at most [`NAMES_BYTES_MAX`], 4 MiB in all; hashes with further ones stay whole.
 
 use super::hash::{Hash, HashLimits};
 use super::item::Encoded;
@@ -23,8 +23,11 @@ const NAMES_BYTES_MAX: usize = 512;
 const FIELDS: std::ops::RangeInclusive<usize> = 2..=64;
 /// Longest value, in bytes, of a hash that is made at once.
 const SHARED_VALUE_MAX: usize = 1 << 16;
-/// Sequences that a shard remembers to have seen once.
-const SEEN: usize = 256;
+/// How often a sequence must have come. A hash whose field comes and goes, or that is made anew time and again, gets there too.
+/// In builds for tests that is soon, so that generated commands get there.
+const OFTEN: u32 = if cfg!(debug_assertions) { 2 } else { 16 };
+/// Sequences that a shard counts.
+const COUNTED: usize = 256;
 
 static KEPT: [OnceLock<Schema>; SCHEMAS_MAX] = [const { OnceLock::new() }; SCHEMAS_MAX];
 static KEPT_COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -99,7 +102,28 @@ pub struct Schemas(Option<Box<Known>>);
 struct Known {
     hasher: RandomState,
     by_hash: HashMap<u64, SchemaId>,
-    seen: [u64; SEEN],
+    counts: [Count; COUNTED],
+}
+
+/// How often a sequence has come, less how often others with the same place have: those that come most stay.
+#[derive(Clone, Copy, Default)]
+struct Count {
+    hash: u64,
+    times: u32,
+}
+
+impl Count {
+    /// One more; true when it was often.
+    fn add(&mut self, hash: u64) -> bool {
+        if self.hash == hash {
+            self.times += 1;
+        } else if self.times == 0 {
+            *self = Count { hash, times: 1 };
+        } else {
+            self.times -= 1;
+        }
+        self.hash == hash && self.times >= OFTEN
+    }
 }
 
 impl Schemas {
@@ -112,6 +136,12 @@ impl Schemas {
         {
             *hash = Hash::Shared(schema, packed.every_second(1));
         }
+    }
+
+    /// Has a hash's fields come often. For tests.
+    #[cfg(test)]
+    pub fn learn(&mut self, hash: &Hash) {
+        (0..OFTEN).for_each(|_| self.fit(&mut hash.clone()));
     }
 
     /// A small hash of these fields and values, made at once, if the fields are those of a schema.
@@ -138,7 +168,11 @@ impl Schemas {
 impl Known {
     fn new() -> Box<Known> {
         // Any seeds serve: who makes two sequences meet keeps them from being shared, and nothing else.
-        Box::new(Known { hasher: RandomState::with_seeds(1, 2, 3, 4), by_hash: HashMap::new(), seen: [0; SEEN] })
+        Box::new(Known {
+            hasher: RandomState::with_seeds(1, 2, 3, 4),
+            by_hash: HashMap::new(),
+            counts: [Count::default(); COUNTED],
+        })
     }
 
     fn schema_of(&mut self, fields_and_values: &Packed) -> Option<SchemaId> {
@@ -154,11 +188,11 @@ impl Known {
         if let Some(&known) = self.by_hash.get(&hash) {
             return fields_and_values.encoded(2).eq(known.names().encoded(1)).then_some(known);
         }
-        let seen = &mut self.seen[hash as usize % SEEN];
-        if *seen != hash {
-            *seen = hash;
+        let count = &mut self.counts[hash as usize % COUNTED];
+        if !count.add(hash) {
             return None;
         }
+        *count = Count::default();
         let schema = SchemaId::keep(fields_and_values.every_second(0))?;
         self.by_hash.insert(hash, schema);
         Some(schema)
@@ -189,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_twice_is_shared() {
+    fn what_comes_often_is_shared() {
         let mut schemas = Schemas::default();
         let mut fit = |fields: &[&str]| {
             let mut hash = hash(fields);
@@ -197,19 +231,30 @@ mod tests {
             hash.check_invariants();
             hash
         };
-        assert!(!is_shared(&fit(&["name", "age"])));
+        (1..OFTEN).for_each(|_| assert!(!is_shared(&fit(&["name", "age"]))));
         assert!(!is_shared(&fit(&["age", "name"])), "another order");
         let shared = fit(&["name", "age"]);
         assert!(is_shared(&shared));
         assert_eq!(shared.get(b"age"), Some(Item::Bytes(b"value")));
-        assert!(is_shared(&fit(&["age", "name"])));
         assert!(!is_shared(&fit(&["nam", "eage"])) && !is_shared(&fit(&["nam", "eag"])));
-        (0..2).for_each(|_| assert!(!is_shared(&fit(&["one"])), "too few"));
         let many: Vec<String> = (0..65).map(|number| number.to_string()).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        (0..2).for_each(|_| assert!(!is_shared(&fit(&many)), "too many"));
         let long = "x".repeat(NAMES_BYTES_MAX);
-        (0..2).for_each(|_| assert!(!is_shared(&fit(&["a", &long])), "too long"));
+        for fields in [&["one"][..], &many, &["a", &long]] {
+            (0..2 * OFTEN).for_each(|_| assert!(!is_shared(&fit(fields)), "too few, too many, too long"));
+        }
+    }
+
+    #[test]
+    fn what_comes_most_is_found_amid_others() {
+        let mut schemas = Schemas::default();
+        let found = (0..20_000).find(|number| {
+            (0..20).for_each(|other| schemas.fit(&mut hash(&["id", &format!("item:{number}:{other}")])));
+            let mut record = hash(&["name", "age"]);
+            schemas.fit(&mut record);
+            is_shared(&record)
+        });
+        assert!(found.is_some_and(|number| number < 200), "{found:?}");
     }
 
     #[test]
@@ -217,7 +262,7 @@ mod tests {
         let (mut schemas, limits) =
             (Schemas::default(), HashLimits::new(&Settings::default(), &RandomState::with_seeds(1, 2, 3, 4)));
         let names = ["name", "17", "", "-3", "nam", "age"];
-        (0..2).for_each(|_| schemas.fit(&mut hash(&names)));
+        schemas.learn(&hash(&names));
         let long = "v".repeat(65);
         for values in [["", "1", "-99999", "x", "y", "z"], ["v"; 6], [long.as_str(); 6]] {
             let fields = names.iter().zip(values).map(|(name, value)| (name.as_bytes(), value.as_bytes()));

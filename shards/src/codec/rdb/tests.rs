@@ -4,6 +4,7 @@ use crate::random::Random;
 use crate::settings::Settings;
 use crate::value::hash::HashLimits;
 use crate::value::list::ListLimit;
+use crate::value::schema::Schemas;
 use crate::value::set::SetLimits;
 use crate::value::sorted_set::Limits;
 use crate::value::{Hash, List, Object, Set, SortedSet};
@@ -79,6 +80,7 @@ pub(super) fn samples() -> Vec<OwnedEntry> {
         entries.push(entry(NewValue::Bytes(&vec![b'x'; len])));
         entries.push(entry(NewValue::Bytes(&(0..len).map(|i| ((i * i) >> 3) as u8).collect::<Vec<_>>())));
     }
+    let mut schemas = Schemas::default();
     for n in [1, 2, 20, 100, 700, 3000] {
         let (mut list, mut hash, mut set, mut zset) = (List::new(), Hash::new(), Set::new(), SortedSet::default());
         let mut ints = Set::new();
@@ -93,11 +95,13 @@ pub(super) fn samples() -> Vec<OwnedEntry> {
             let int = i as i64 * [1, 70_000, -5_000_000_000][n % 3];
             ints.add(int.to_string().as_bytes(), &SetLimits::new(&settings, &hasher()));
         }
-        for object in
-            [Object::List(Box::new(list)), Object::Hash(hash), Object::Set(set), Object::SortedSet(zset), Object::Set(ints)]
-        {
-            entries.push(entry(NewValue::Object(object)));
-        }
+        let mut shared = hash.clone();
+        schemas.learn(&shared);
+        schemas.fit(&mut shared);
+        assert_eq!(matches!(shared, Hash::Shared(..)), n == 2, "{n}");
+        let hashes = [hash, shared].map(Object::Hash);
+        let others = [Object::List(Box::new(list)), Object::Set(set), Object::SortedSet(zset), Object::Set(ints)];
+        entries.extend(hashes.into_iter().chain(others).map(|object| entry(NewValue::Object(object))));
     }
     entries
 }
