@@ -2,7 +2,7 @@
 
 mod harness;
 
-use harness::{Server, encode};
+use harness::{Client, Program, Server, Value, encode, wait_until};
 use std::time::Duration;
 
 /// After so long without more bytes a connection counts as kept open.
@@ -252,6 +252,37 @@ fn query_buffer_limit() {
 }
 
 /// Before authentication clients may send little: no more than 10 arguments, none over 16 KiB.
+/// `maxmemory-clients`: of clients that hold too much together the largest go, but for those that are exempt.
+#[test]
+fn clients_that_hold_too_much_together() {
+    for program in [Program::Redis, Program::Kvcore { cores: 1 }, Program::Kvcore { cores: 2 }] {
+        let server = Server::start(program, &["--maxmemory-clients", "8mb"]);
+        let mut exempt = server.client();
+        assert_eq!(exempt.run("CLIENT NO-EVICT ON"), Value::ok());
+        let begin_echo = |client: &mut Client, bytes: usize| {
+            let head = format!("*2\r\n$4\r\nECHO\r\n${bytes}\r\n");
+            // A client that is evicted in the midst of it cannot send the rest.
+            let _ = client.try_send_raw(&[head.as_bytes(), &vec![b'x'; bytes - 1]].concat());
+        };
+        let sizes = [256 << 10, 512 << 10, 5 << 20, 5 << 20, 5 << 20, 5 << 20];
+        begin_echo(&mut exempt, 3 << 20);
+        let mut clients: Vec<Client> = sizes.iter().map(|_| server.client()).collect();
+        clients.iter_mut().zip(sizes).for_each(|(client, size)| begin_echo(client, size));
+        wait_until("four are evicted", || server.info("evicted_clients") == "4");
+        for (client, size) in clients[..2].iter_mut().zip(sizes).chain([(&mut exempt, 3 << 20)]) {
+            client.send_raw(b"y\r\n");
+            assert_eq!(client.reply().bytes().len(), size, "{program:?}");
+        }
+        for client in &mut clients[2..] {
+            assert!(client.read_until_closed(QUIET).is_ok(), "{program:?}");
+        }
+        assert_eq!(server.log().matches("Evicting client: id=").count(), 4, "{program:?}");
+        assert_eq!(server.info("evicted_clients"), "4");
+        assert_eq!(server.client().run("CONFIG RESETSTAT"), Value::ok());
+        assert_eq!(server.info("evicted_clients"), "0");
+    }
+}
+
 #[test]
 fn before_authentication() {
     compare(

@@ -23,6 +23,8 @@ mod table;
 pub mod values;
 pub mod words;
 
+use values::MemoryOrPercent;
+
 pub use availability::not_available;
 pub use change::{SetContext, SetError};
 pub use directive::Directive;
@@ -31,10 +33,22 @@ pub use table::{Config, DIRECTIVES};
 /// The Redis version whose behaviour a node shows, where clients ask for it.
 pub const REDIS_VERSION: &str = "7.0.15";
 
+/// Bytes that clients may hold in any case: with less nobody could tell the node that the limit is wrong.
+const CLIENT_BYTES_MIN: u64 = 128 << 10;
+
 impl Config {
     /// The node keeps its data on disk. Otherwise `rdb-del-sync-files` is about the files that replication leaves there.
     pub fn keeps_data(&self) -> bool {
         self.appendonly || !self.save.is_empty()
+    }
+
+    /// `maxmemory-clients`: bytes that all clients together may hold. None: no limit.
+    pub fn client_bytes_max(&self) -> Option<u64> {
+        let most = match self.maxmemory_clients {
+            MemoryOrPercent::Bytes(bytes) => bytes,
+            MemoryOrPercent::Percent(percent) => (self.maxmemory as f64 * f64::from(percent) / 100.0) as u64,
+        };
+        (most > 0).then_some(most.max(CLIENT_BYTES_MIN))
     }
 }
 

@@ -286,8 +286,14 @@ impl Connection {
 
     /// Heap bytes held for this client, roughly: buffers and queues.
     pub fn memory(&self) -> usize {
-        let queued = self.transaction.as_ref().map_or(0, |transaction| transaction.queue_bytes);
-        size_of::<Self>() + self.query.capacity() + self.out.capacity() + self.sending + self.reorder.held_bytes() + queued
+        let of_transaction = |transaction: &Transaction| {
+            let watched = transaction.watched.iter().map(|(_, key)| size_of::<(usize, Box<[u8]>)>() + key.len());
+            transaction.queue_bytes + watched.sum::<usize>()
+        };
+        let queued = self.transaction.as_deref().map_or(0, of_transaction);
+        let subscribed = self.subscriptions.as_deref().map_or(0, Subscriptions::memory);
+        let buffers = self.query.capacity() + self.out.capacity() + self.sending + self.reorder.held_bytes();
+        size_of::<Self>() + buffers + queued + subscribed
     }
 
     /// What it has said of itself as a replica: of one that has said nothing, its address.

@@ -12,6 +12,7 @@ pub struct Counters {
     pub error_replies: u64,
     pub query_buffer_limit_disconnections: u64,
     pub output_buffer_limit_disconnections: u64,
+    pub evicted_clients: u64,
     pub reads_processed: u64,
     pub writes_processed: u64,
     pub acl_access_denied_auth: u64,
@@ -120,6 +121,7 @@ impl Counters {
             error_replies: self.error_replies,
             query_buffer_limit_disconnections: self.query_buffer_limit_disconnections,
             output_buffer_limit_disconnections: self.output_buffer_limit_disconnections,
+            evicted_clients: self.evicted_clients,
             reads_processed: self.reads_processed,
             writes_processed: self.writes_processed,
             acl_access_denied_auth: self.acl_access_denied_auth,
@@ -145,6 +147,7 @@ impl Counters {
         self.error_replies += other.error_replies;
         self.query_buffer_limit_disconnections += other.query_buffer_limit_disconnections;
         self.output_buffer_limit_disconnections += other.output_buffer_limit_disconnections;
+        self.evicted_clients += other.evicted_clients;
         self.reads_processed += other.reads_processed;
         self.writes_processed += other.writes_processed;
         self.acl_access_denied_auth += other.acl_access_denied_auth;

@@ -37,6 +37,12 @@ pub struct Subscriptions {
 }
 
 impl Subscriptions {
+    /// Heap bytes of the names, roughly.
+    pub fn memory(&self) -> usize {
+        let names = self.channels.iter().chain(&self.patterns).chain(&self.shard_channels);
+        names.map(|name| size_of::<Box<[u8]>>() + name.len()).sum()
+    }
+
     /// False if it was there.
     fn insert(&mut self, kind: Kind, name: &[u8]) -> bool {
         match kind {

@@ -59,6 +59,9 @@ pub struct PerCore {
     pub dirty: AtomicU64,
     /// Keys, as of the last tenth of a second.
     pub keys: AtomicUsize,
+    /// Bytes held for all clients, and for the one that may be evicted with most, while `maxmemory-clients` is set.
+    pub clients_bytes: AtomicU64,
+    pub largest_client: AtomicU64,
     /// Keys that the eviction policy may choose from, while `maxmemory` is set.
     pub evictable: AtomicUsize,
     /// Bytes of the segment, those not yet written, writes that waited long for a sync, and syncs under way.

@@ -6,7 +6,8 @@ use super::{Engine, Rest};
 use crate::commands::client;
 use crate::core::connection::{Connection, Special, Stall};
 use crate::observe::clock::wall_ms;
-use crate::observe::memory;
+use crate::core::shared::PerCore;
+use crate::observe::{log, memory};
 use crate::peers::contract::{Departed, ToPeers};
 use crate::peers::status::PeerConnection;
 use kvshard::keyspace::expire::CycleBudget;
@@ -251,6 +252,7 @@ impl Engine {
         self.core.sample_figures();
         self.expire_cycle();
         self.check_clients();
+        self.evict_clients();
         if self.core.id == 0 {
             self.look_at_appending();
             self.look_at_save_points();
@@ -313,6 +315,42 @@ impl Engine {
                 self.check_idle(self.checked_to);
                 self.check_output(self.checked_to);
             }
+        }
+    }
+
+    /// While all clients together hold more than `maxmemory-clients`, the largest ones go; each core sees to it for its own.
+    fn evict_clients(&mut self) {
+        let node = self.core.node.clone();
+        let (own, others) = (&node.per_core[self.core.id], || node.per_core.iter().enumerate());
+        let Some(most) = self.core.config.client_bytes_max() else {
+            own.clients_bytes.store(0, Ordering::Relaxed);
+            own.largest_client.store(0, Ordering::Relaxed);
+            return;
+        };
+        let clients = self.core.connections.iter().filter(|(_, connection)| !connection.special.has(Special::LOADER));
+        let mut sizes: Vec<(u64, usize)> = clients.map(|(index, connection)| (connection.memory() as u64, index)).collect();
+        sizes.sort_unstable();
+        let mut bytes = sizes.iter().map(|(bytes, _)| bytes).sum();
+        loop {
+            let connections = &self.core.connections;
+            let may_go = |&(_, index): &(u64, usize)| !connections[index].no_evict && !connections[index].closing;
+            let largest = sizes.iter().copied().rfind(may_go);
+            own.clients_bytes.store(bytes, Ordering::Relaxed);
+            own.largest_client.store(largest.map_or(0, |(bytes, _)| bytes), Ordering::Relaxed);
+            let Some((size, index)) = largest else { return };
+            let is_larger = |(core, other): (usize, &PerCore)| {
+                let theirs = other.largest_client.load(Ordering::Relaxed);
+                theirs > size || (theirs == size && core < self.core.id)
+            };
+            let total: u64 = others().map(|(_, core)| core.clients_bytes.load(Ordering::Relaxed)).sum();
+            if total < most || others().any(is_larger) {
+                return;
+            }
+            let shown = client::list::line(&self.core.connections[index], self.core.now, 0);
+            log::notice(&format!("Evicting client: {}", String::from_utf8_lossy(shown.trim_ascii_end())));
+            self.core.counters.evicted_clients += 1;
+            self.core.close(index, false);
+            bytes -= size;
         }
     }
 

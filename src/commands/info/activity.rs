@@ -32,7 +32,7 @@ pub fn stats(f: &Figures, text: &mut String) {
         "expired_time_cap_reached_count" => stats.expired_time_cap_reached,
         "expire_cycle_cpu_milliseconds" => 0,
         "evicted_keys" => stats.evicted_keys,
-        "evicted_clients" => 0,
+        "evicted_clients" => counters.evicted_clients,
         "total_eviction_exceeded_time" => 0,
         "current_eviction_exceeded_time" => 0,
         "keyspace_hits" => stats.keyspace_hits,
