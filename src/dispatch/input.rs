@@ -107,6 +107,9 @@ impl Engine {
             }
         } else {
             connection.query.extend_from_slice(bytes);
+            if self.limit_client(index) {
+                return;
+            }
             self.limit_input(index);
             self.continue_input(index);
         }

@@ -346,12 +346,26 @@ impl Engine {
             if total < most || others().any(is_larger) {
                 return;
             }
-            let shown = client::list::line(&self.core.connections[index], self.core.now, 0);
-            log::notice(&format!("Evicting client: {}", String::from_utf8_lossy(shown.trim_ascii_end())));
-            self.core.counters.evicted_clients += 1;
-            self.core.close(index, false);
+            self.evict_client(index);
             bytes -= size;
         }
+    }
+
+    /// The same at once for one that holds more all by itself. True if it had to go.
+    pub(super) fn limit_client(&mut self, index: usize) -> bool {
+        let (Some(most), connection) = (self.core.config.client_bytes_max(), &self.core.connections[index]) else { return false };
+        let is_too_large = !connection.no_evict && connection.memory() as u64 >= most;
+        if is_too_large {
+            self.evict_client(index);
+        }
+        is_too_large
+    }
+
+    fn evict_client(&mut self, index: usize) {
+        let shown = client::list::line(&self.core.connections[index], self.core.now, 0);
+        log::notice(&format!("Evicting client: {}", String::from_utf8_lossy(shown.trim_ascii_end())));
+        self.core.counters.evicted_clients += 1;
+        self.core.close(index, false);
     }
 
     fn check_idle(&mut self, index: usize) {
