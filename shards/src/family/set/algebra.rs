@@ -12,7 +12,7 @@ use crate::reply::{Aggregate, Reply};
 use crate::settings::NotifyFlags;
 use crate::value::Object;
 use crate::value::item::Item;
-use crate::value::set::{Set, difference, intersect, union};
+use crate::value::set::{Set, difference, difference_set, intersect, union};
 
 pub static SINTER: ShardCommand = Command {
     spec: Spec {
@@ -219,8 +219,12 @@ pub static SDIFFSTORE: ShardCommand = Command {
 };
 
 fn sdiffstore(x: &mut Exec<'_>, a: Args<'_>, r: &mut Reply<'_>) -> CommandResult {
-    let (limits, mut result) = (limits(x), Set::new());
-    subtract_all(x, a.from(2), &mut |member| _ = result.add_item(member, &limits))?;
+    let limits = limits(x);
+    let mut sets = read_sets(x, a.from(2))?.into_iter();
+    let result = match sets.next().flatten() {
+        Some(first) => difference_set(first, &mut sets.flatten().collect::<Vec<_>>(), &limits),
+        None => Set::new(),
+    };
     store(x, a.at(1), result, "sdiffstore", r);
     Ok(())
 }

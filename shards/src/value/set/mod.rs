@@ -19,7 +19,7 @@ use crate::random::Random;
 use crate::settings::Settings;
 use crate::table::{Cursor, Table};
 use ahash::RandomState;
-pub use algebra::{difference, intersect, union};
+pub use algebra::{difference, difference_set, intersect, union};
 
 #[derive(Clone)]
 pub enum Set {
